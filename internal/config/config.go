@@ -1,0 +1,114 @@
+package config
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Config is a complete and valid configuration, as [Default] and [Parse]
+// return it. It is not changed after that; lists must not be modified.
+type Config struct {
+	// Inside and Outside name the interfaces of the private networks and of
+	// the public side. Empty: they are detected.
+	Inside, Outside []string
+
+	// HostOutbound is announced to the outside in place of the outside
+	// interface's address: an IPv4 address or a host name. Empty: no other.
+	HostOutbound string
+
+	// SIPPorts are the UDP ports whose forwarded traffic is SIP.
+	SIPPorts []uint16
+
+	// RTPPortLow and RTPPortHigh bound the public media ports, both included.
+	// RTPPortLow is even, and there is room for one pair of RTP and RTCP ports.
+	RTPPortLow, RTPPortHigh uint16
+
+	// RTPTimeout is how long a stream lives without a packet in either direction.
+	RTPTimeout time.Duration
+
+	// MediaSource says who may send media to a stream.
+	MediaSource MediaSource
+
+	// MediaHosts are inside networks to which an inside SIP endpoint may
+	// direct media, besides itself.
+	MediaHosts []netip.Prefix
+
+	// Hairpin says how media flows between two inside phones.
+	Hairpin Hairpin
+
+	// SIPAccept says from whom an inside phone may get new requests.
+	SIPAccept SIPAccept
+
+	// SIPPeers are outside networks that may always send requests.
+	SIPPeers []netip.Prefix
+
+	// OnFailure is what happens to SIP when no daemon looks at it.
+	OnFailure OnFailure
+
+	// QueueNum is the first NFQUEUE number, Queues how many there are from it.
+	QueueNum, Queues uint16
+
+	// Daemonize detaches the process once it is ready.
+	Daemonize bool
+
+	// User is the unprivileged user to become, by name or number. Empty: none.
+	User string
+
+	// Debug selects the classes of debug messages.
+	Debug DebugMask
+
+	// Warnings holds what the file said that has no effect or is probably
+	// not meant, each as "file:line: text". The caller logs them.
+	Warnings []string
+}
+
+// MediaSource is the value of media_source.
+type MediaSource string
+
+// The values of media_source.
+const (
+	MediaSignalled MediaSource = "signalled" // the addresses that the SDP of the far side names
+	MediaAny       MediaSource = "any"       // everybody
+)
+
+// Hairpin is the value of hairpin.
+type Hairpin string
+
+// The values of hairpin.
+const (
+	HairpinDirect Hairpin = "direct" // each phone is given the inside address of the other
+	HairpinRouter Hairpin = "router" // media goes through the firewall and is translated twice
+)
+
+// SIPAccept is the value of sip_accept.
+type SIPAccept string
+
+// The values of sip_accept.
+const (
+	AcceptPeers SIPAccept = "peers" // hosts that the phone registered with or has sent to, and sip_peers
+	AcceptAny   SIPAccept = "any"   // everybody
+)
+
+// OnFailure is the value of on_failure.
+type OnFailure string
+
+// The values of on_failure.
+const (
+	FailPass OnFailure = "pass" // SIP passes as if there were no daemon
+	FailDrop OnFailure = "drop" // SIP is dropped, no private address leaves
+)
+
+// Default returns the configuration of an empty file.
+func Default() *Config {
+	c := new(Config)
+	for _, s := range settings {
+		values, err := fields(s.Default)
+		if err == nil {
+			err = s.set(c, values)
+		}
+		if err != nil {
+			panic("config: the default of " + s.Name + ": " + err.Error())
+		}
+	}
+	return c
+}

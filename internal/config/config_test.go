@@ -1,0 +1,338 @@
+package config
+
+import (
+	"errors"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+func parse(t *testing.T, text string) *Config {
+	t.Helper()
+	c, err := Parse("test.conf", strings.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func TestDefault(t *testing.T) {
+	want := &Config{
+		SIPPorts:   []uint16{5060},
+		RTPPortLow: 7070, RTPPortHigh: 7999,
+		RTPTimeout:  300 * time.Second,
+		MediaSource: MediaSignalled,
+		Hairpin:     HairpinDirect,
+		SIPAccept:   AcceptPeers,
+		OnFailure:   FailPass,
+		QueueNum:    5060, Queues: 1,
+	}
+	if got := Default(); !reflect.DeepEqual(got, want) {
+		t.Errorf("Default() = %+v, want %+v", got, want)
+	}
+	if got := parse(t, "# nothing but a comment\n\n \t\n"); !reflect.DeepEqual(got, want) {
+		t.Errorf("an empty file gives %+v, want %+v", got, want)
+	}
+}
+
+func TestParseEverySetting(t *testing.T) {
+	const text = "\ufeff" + `# everything, in every way to write it
+if_inbound	= eth0, eth1 br-lan	# a comment
+if_outbound="ppp0"
+host_outbound = 192.0.2.1
+sip_ports = 5060,5062 5060
+rtp_port_low = 10000
+  rtp_port_high = 19999  
+rtp_timeout = 60
+media_source = any
+media_hosts = 10.0.0.7, '10.1.2.3/16'
+hairpin = router
+sip_accept = any
+sip_peers = 198.51.100.0/24
+on_failure = drop
+queue_num = 0
+queues = 4
+daemonize = 1
+user = nobody
+debug_level = sip,rtp 0x1
+`
+	want := &Config{
+		Inside:       []string{"eth0", "eth1", "br-lan"},
+		Outside:      []string{"ppp0"},
+		HostOutbound: "192.0.2.1",
+		SIPPorts:     []uint16{5060, 5062},
+		RTPPortLow:   10000, RTPPortHigh: 19999,
+		RTPTimeout:  time.Minute,
+		MediaSource: MediaAny,
+		MediaHosts:  []netip.Prefix{netip.MustParsePrefix("10.0.0.7/32"), netip.MustParsePrefix("10.1.0.0/16")},
+		Hairpin:     HairpinRouter,
+		SIPAccept:   AcceptAny,
+		SIPPeers:    []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")},
+		OnFailure:   FailDrop,
+		QueueNum:    0, Queues: 4,
+		Daemonize: true,
+		User:      "nobody",
+		Debug:     DebugSIP | DebugRTP | DebugBabble,
+	}
+	if got := parse(t, text); !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+	if got := parse(t, strings.ReplaceAll(text, "\n", "\r\n")); !reflect.DeepEqual(got, want) {
+		t.Errorf("with CRLF: got  %+v\nwant %+v", got, want)
+	}
+	for _, s := range settings {
+		if !strings.Contains(text, s.Name) {
+			t.Errorf("the test does not set %s", s.Name)
+		}
+	}
+}
+
+func TestParseValues(t *testing.T) {
+	for _, tt := range []struct {
+		line  string
+		field func(*Config) any
+		want  any
+	}{
+		{"if_inbound =", func(c *Config) any { return len(c.Inside) }, 0},
+		{"if_inbound = eth0.10", func(c *Config) any { return c.Inside }, []string{"eth0.10"}},
+		{"if_inbound = a#b # c", func(c *Config) any { return c.Inside }, []string{"a#b"}},
+		{"host_outbound = voice.example.org", func(c *Config) any { return c.HostOutbound }, "voice.example.org"},
+		{"host_outbound = 3com.example.", func(c *Config) any { return c.HostOutbound }, "3com.example."},
+		{"host_outbound =", func(c *Config) any { return c.HostOutbound }, ""},
+		{"host_outbound = # none", func(c *Config) any { return c.HostOutbound }, ""},
+		{"rtp_port_high = 7080", func(c *Config) any { return c.RTPPortHigh }, uint16(7080)},
+		{"daemonize = on", func(c *Config) any { return c.Daemonize }, true},
+		{"daemonize = FALSE", func(c *Config) any { return c.Daemonize }, false},
+		{"user = 65534", func(c *Config) any { return c.User }, "65534"},
+		{"debug_level = -1", func(c *Config) any { return c.Debug }, DebugAll},
+		{"debug_level = 0x00000204", func(c *Config) any { return c.Debug }, DebugSIP | DebugRTP},
+		{"debug_level = 010", func(c *Config) any { return c.Debug }, DebugReg},
+		{"debug_level = none", func(c *Config) any { return c.Debug }, DebugMask(0)},
+		{"debug_level = All", func(c *Config) any { return c.Debug }, DebugAll},
+	} {
+		t.Run(tt.line, func(t *testing.T) {
+			if got := tt.field(parse(t, tt.line)); !reflect.DeepEqual(got, tt.want) {
+				t.Errorf("got %v, want %v", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestParseErrors(t *testing.T) {
+	for _, tt := range []struct {
+		name, text string
+		want       []string // each error, in order
+	}{
+		{"unknown", "\nrtp_portlow = 7070", []string{`test.conf:2: rtp_portlow = 7070: unknown setting; did you mean rtp_port_low?`}},
+		{"unknown, swapped letters", "hiarpin = direct", []string{`test.conf:1: hiarpin = direct: unknown setting; did you mean hairpin?`}},
+		{"unknown, letter case", "User = nobody", []string{`test.conf:1: User = nobody: unknown setting; did you mean user?`}},
+		{"unknown, like siproxd's", "hosts_allow_ref = 10.0.0.0/8", []string{`test.conf:1: hosts_allow_ref = 10.0.0.0/8: unknown setting; did you mean hosts_allow_reg?`}},
+		{"unknown, like nothing", "zzzzzz = 1", []string{`test.conf:1: zzzzzz = 1: unknown setting`}},
+		{"unknown, control characters", "a\x1b[2J = \x07", []string{`test.conf:1: "a\x1b[2J" = "\a": unknown setting`}},
+		{"no equals sign", "rtp_timeout 300", []string{`test.conf:1: rtp_timeout 300: a line is "name = value", a comment starts with #`}},
+		{"no name", "= 3", []string{`test.conf:1: unknown setting`}},
+		{"no value", "rtp_timeout =", []string{`test.conf:1: rtp_timeout: a value is missing; wanted: 10 to 86400`}},
+		{"no number", "rtp_timeout = 5m", []string{`test.conf:1: rtp_timeout = 5m: "5m" is not a number; wanted: 10 to 86400`}},
+		{"out of range", "queues = 65", []string{`test.conf:1: queues = 65: 65 is out of range, 1 to 64; wanted: 1 to 64`}},
+		{"overflow", "queue_num = 99999999999999999999", []string{`test.conf:1: queue_num = 99999999999999999999: 99999999999999999999 is out of range, 0 to 65535; wanted: 0 to 65535`}},
+		{"two values", "rtp_timeout = 10 20", []string{`test.conf:1: rtp_timeout = 10 20: one value is wanted, not 2; wanted: 10 to 86400`}},
+		{"choice", "media_source = signaled", []string{`test.conf:1: media_source = signaled: "signaled" is none of signalled, any; did you mean signalled?; wanted: signalled or any`}},
+		{"switch", "daemonize = perhaps", []string{`test.conf:1: daemonize = perhaps: "perhaps" is neither yes nor no (1, 0, true, false, on, off are known too); wanted: yes or no`}},
+		{"alias", "if_inbound = eth0:1", []string{`test.conf:1: if_inbound = eth0:1: "eth0:1" is the label of an address, not an interface: write "eth0"; wanted: interface names, separated by commas or spaces`}},
+		{"long interface", "if_inbound = abcdefghijklmnop", []string{`test.conf:1: if_inbound = abcdefghijklmnop: "abcdefghijklmnop" cannot be an interface name: longer than 15 characters; wanted: interface names, separated by commas or spaces`}},
+		{"open quote", `if_inbound = "eth0`, []string{`test.conf:1: if_inbound = "eth0: the quote " is not closed; wanted: interface names, separated by commas or spaces`}},
+		{"after quote", `user = "no"body`, []string{`test.conf:1: user = "no"body: text follows the closing quote "; wanted: a user's name or number`}},
+		{"two in one list", "sip_peers = 1.2.3, 192.0.2.0/24, ::1", []string{`test.conf:1: sip_peers = 1.2.3, 192.0.2.0/24, ::1: "1.2.3" is neither an IPv4 address nor a network such as 192.0.2.0/24; "::1": IPv6 is not supported yet; wanted: IPv4 addresses and networks such as 192.0.2.0/24, separated by commas or spaces`}},
+		{"half an address", "host_outbound = 192.0.2", []string{`test.conf:1: host_outbound = 192.0.2: "192.0.2" is not a complete IPv4 address; wanted: an IPv4 address or a host name`}},
+		{"loopback", "host_outbound = 127.0.0.1", []string{`test.conf:1: host_outbound = 127.0.0.1: "127.0.0.1" cannot be announced; wanted: an IPv4 address or a host name`}},
+		{"debug class", "debug_level = spi", []string{`test.conf:1: debug_level = spi: "spi" is none of ` + strings.Join(debugNames(), ", ") + `; did you mean sip?; wanted: a number such as 0x204, or classes: ` + strings.Join(debugNames(), ", ")}},
+		{"odd low", "rtp_port_low = 7071", []string{`test.conf:1: rtp_port_low = 7071 is odd: RTP takes the even port of a pair and RTCP the odd one after it (RFC 3550, section 11), so the range starts at an even port, such as 7072`}},
+		{"no room", "rtp_port_high = 7070\nrtp_port_low = 7070", []string{`test.conf:2: rtp_port_low = 7070, rtp_port_high = 7070: the range has no room for one pair of RTP and RTCP ports, rtp_port_high must be 7071 or more`}},
+		{"SIP port among media", "sip_ports = 5060 7100", []string{`test.conf:1: the SIP port 7100 is one of the media ports, 7070 to 7999: a port cannot be both`}},
+		{"both sides", "if_inbound = eth0\nif_outbound = eth1,eth0", []string{`test.conf:2: eth0 is in if_inbound and in if_outbound: an interface is on one side`}},
+		{"last queue", "queue_num = 65535\nqueues = 2", []string{`test.conf:2: queue_num = 65535, queues = 2: the last queue would be 65536, and there is none above 65535`}},
+		{"all together, by line", "rtp_port_low = 7071\nnonsense\nqueues = 0\nqueue_num = 65535\nuserr = x", []string{
+			`test.conf:1: rtp_port_low = 7071 is odd: RTP takes the even port of a pair and RTCP the odd one after it (RFC 3550, section 11), so the range starts at an even port, such as 7072`,
+			`test.conf:2: nonsense: a line is "name = value", a comment starts with #`,
+			`test.conf:3: queues = 0: 0 is out of range, 1 to 64; wanted: 1 to 64`,
+			`test.conf:5: userr = x: unknown setting; did you mean user?`,
+		}},
+		{"line too long", "user = nobody\n" + strings.Repeat("x", maxLine+1), []string{`test.conf:2: the line is longer than 65536 bytes`}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c, err := Parse("test.conf", strings.NewReader(tt.text))
+			var errs Errors
+			if c != nil || !errors.As(err, &errs) {
+				t.Fatalf("got %v, %v, want errors", c, err)
+			}
+			if got := strings.Split(err.Error(), "\n"); !slices.Equal(got, tt.want) {
+				t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(tt.want, "\n"))
+			}
+		})
+	}
+}
+
+// Every directive of siproxd is known, has a fate, and gives one warning that
+// names it with its line.
+func TestSiproxdFile(t *testing.T) {
+	path := filepath.Join("testdata", "siproxd.conf")
+	c, err := Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.RTPPortHigh != 7080 || c.User != "nobody" || !c.Daemonize || c.Debug != DebugBabble {
+		t.Errorf("the settings of the file are not all there: %+v", c)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want []string
+	for i, line := range strings.Split(string(text), "\n") {
+		name, _, found := strings.Cut(line, "=")
+		name = strings.TrimSpace(name)
+		if _, ours := lookup(name); found && !ours && name[0] != '#' {
+			want = append(want, position(path, i+1)+": "+name+" has no effect: ")
+		}
+	}
+	if len(c.Warnings) != len(want) {
+		t.Fatalf("%d warnings, want %d:\n%s", len(c.Warnings), len(want), strings.Join(c.Warnings, "\n"))
+	}
+	for i, w := range c.Warnings {
+		if !strings.HasPrefix(w, want[i]) {
+			t.Errorf("warning %q does not begin with %q", w, want[i])
+		}
+	}
+}
+
+func TestEveryDirectiveOfSiproxd(t *testing.T) {
+	const all = `if_inbound if_outbound host_outbound hosts_allow_reg hosts_allow_sip hosts_deny_sip
+		sip_listen_port daemonize silence_log user chrootjail thread_stack_size registration_file
+		autosave_registrations pid_file rtp_proxy_enable rtp_port_low rtp_port_high rtp_timeout rtp_dscp
+		sip_dscp rtp_input_dejitter rtp_output_dejitter default_expires tcp_timeout tcp_connect_timeout
+		tcp_keepalive proxy_auth_realm proxy_auth_passwd proxy_auth_pwfile debug_level debug_port mask_host
+		masked_host ua_string use_rport obscure_loops outbound_proxy_host outbound_proxy_port
+		outbound_domain_name outbound_domain_host outbound_domain_port plugindir load_plugin
+		plugin_demo_string plugin_stun_server`
+	for _, name := range strings.Fields(all) {
+		_, ours := lookup(name)
+		fate, theirs := siproxdFate(name)
+		if ours == theirs || theirs && fate == "" {
+			t.Errorf("%s: a setting: %t; a directive without effect: %t (%q)", name, ours, theirs, fate)
+		}
+	}
+}
+
+func TestLastLineCounts(t *testing.T) {
+	c := parse(t, "rtp_timeout = 60\nqueues = 2\nrtp_timeout = 70")
+	want := []string{"test.conf:3: rtp_timeout is set again, line 1 has no effect"}
+	if c.RTPTimeout != 70*time.Second || !slices.Equal(c.Warnings, want) {
+		t.Errorf("rtp_timeout %v, warnings %q; want 70s, %q", c.RTPTimeout, c.Warnings, want)
+	}
+}
+
+func TestLoadWithoutFile(t *testing.T) {
+	if _, err := Load(filepath.Join(t.TempDir(), "none")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("got %v, want that the file does not exist", err)
+	}
+}
+
+// What the table says of a setting must be enough to explain it to people.
+func TestSettingsAreComplete(t *testing.T) {
+	seen := make(map[string]bool)
+	for _, s := range Settings() {
+		if s.Help == "" || s.Accepts() == "" || s.field == nil || seen[s.Name] {
+			t.Errorf("%s: incomplete or twice: %+v", s.Name, s)
+		}
+		seen[s.Name] = true
+		if _, theirs := siproxdFate(s.Name); theirs {
+			t.Errorf("%s is in the list of directives without effect too", s.Name)
+		}
+		switch s.Kind {
+		case Port, Ports, Number, Seconds:
+			if s.Min >= s.Max {
+				t.Errorf("%s: no range", s.Name)
+			}
+		case Choice, Mask:
+			if len(s.Choices) < 2 {
+				t.Errorf("%s: no choices", s.Name)
+			}
+		}
+	}
+}
+
+func TestParseDebug(t *testing.T) {
+	for _, m := range []DebugMask{0, DebugAll, DebugSIP, DebugSIP | DebugRTPBabble, DebugBabble | 1<<20} {
+		if got, err := ParseDebug(m.String()); err != nil || got != m {
+			t.Errorf("ParseDebug(%q) = %v, %v", m.String(), got, err)
+		}
+	}
+	for _, wrong := range []string{"", "-2", "0x100000000", "sipp", "'sip"} {
+		if got, err := ParseDebug(wrong); err == nil {
+			t.Errorf("ParseDebug(%q) = %v, want an error", wrong, got)
+		}
+	}
+}
+
+func TestEditDistance(t *testing.T) {
+	for _, tt := range []struct {
+		a, b string
+		want int
+	}{
+		{"", "", 0}, {"", "abc", 3}, {"user", "user", 0}, {"userr", "user", 1},
+		{"suer", "user", 1}, {"queue", "queues", 1}, {"hairpin", "hiarpni", 2}, {"kitten", "sitting", 3},
+	} {
+		if got := editDistance(tt.a, tt.b); got != tt.want {
+			t.Errorf("editDistance(%q, %q) = %d, want %d", tt.a, tt.b, got, tt.want)
+		}
+	}
+}
+
+// FuzzParse looks for input that breaks the parser, or that passes although
+// the daemon could not run with it.
+func FuzzParse(f *testing.F) {
+	example, err := os.ReadFile(filepath.Join("testdata", "siproxd.conf"))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(string(example))
+	for _, s := range settings {
+		f.Add(s.Name + " = " + s.Default)
+	}
+	f.Add("if_inbound = \"eth0\", 'eth1' # c\nsip_peers = 10.0.0.0/8\nhost_outbound = a.b\ndebug_level = -1")
+	f.Fuzz(func(t *testing.T, text string) {
+		c, err := Parse("f", strings.NewReader(text))
+		lines := strings.Count(text, "\n") + 1
+		if err != nil {
+			var errs Errors
+			if !errors.As(err, &errs) || c != nil {
+				t.Fatalf("got %v and %T %v", c, err, err)
+			}
+			last := 0
+			for _, e := range errs {
+				if e.Line < max(last, 1) || e.Line > lines {
+					t.Errorf("line %d of %d, after line %d: %v", e.Line, lines, last, e)
+				}
+				last = e.Line
+				if strings.ContainsFunc(e.Error(), func(r rune) bool { return r < ' ' || r > '~' }) {
+					t.Errorf("not printable: %q", e.Error())
+				}
+			}
+			return
+		}
+		if c.RTPPortLow%2 != 0 || c.RTPPortHigh <= c.RTPPortLow || c.RTPPortLow < 1024 ||
+			len(c.SIPPorts) == 0 || c.Queues == 0 || int(c.QueueNum)+int(c.Queues) > 65536 || c.RTPTimeout <= 0 {
+			t.Errorf("accepted: %+v", c)
+		}
+		for _, p := range slices.Concat(c.MediaHosts, c.SIPPeers) {
+			if !p.IsValid() || p != p.Masked() || !p.Addr().Is4() {
+				t.Errorf("accepted the network %v", p)
+			}
+		}
+	})
+}
