@@ -1,0 +1,173 @@
+package sipmsg
+
+// attribute takes an a= line apart if it holds an address or says how ports
+// are used.
+func (s *SDP) attribute(line, value Span) {
+	b := s.Raw
+	name := Span{value.Lo, value.Lo}
+	for name.Hi < value.Hi && b[name.Hi] != ':' && !isSpace(b[name.Hi]) {
+		name.Hi++
+	}
+	rest := Span{min(name.Hi+1, value.Hi), value.Hi}
+	switch n := name.of(b); len(n) {
+	case 4:
+		if equalFold(n, "rtcp") {
+			s.rtcp(line, rest)
+		} else if equalFold(n, "path") {
+			s.paths(rest)
+		}
+	case 5:
+		if equalFold(n, "group") {
+			w := words{b, rest.Lo, rest.Hi}
+			s.Bundle = s.Bundle || equalFold(w.next().of(b), "bundle")
+		}
+	case 8:
+		switch {
+		case equalFold(n, "rtcp-mux"):
+			if m := s.current(); m != nil {
+				m.RTCPMux = true
+			}
+		case equalFold(n, "sendrecv"):
+			s.setDirection(SendRecv)
+		case equalFold(n, "sendonly"):
+			s.setDirection(SendOnly)
+		case equalFold(n, "recvonly"):
+			s.setDirection(RecvOnly)
+		case equalFold(n, "inactive"):
+			s.setDirection(Inactive)
+		}
+	case 9:
+		if equalFold(n, "candidate") {
+			s.candidate(line, rest)
+		}
+	case 11:
+		if equalFold(n, "bundle-only") {
+			if m := s.current(); m != nil {
+				m.BundleOnly = true
+			}
+		}
+	case 17:
+		if equalFold(n, "remote-candidates") {
+			s.remoteCandidates(rest)
+		}
+	}
+}
+
+// current is the media description that is being read, or nil.
+func (s *SDP) current() *Media {
+	if len(s.Media) == 0 {
+		return nil
+	}
+	return &s.Media[len(s.Media)-1]
+}
+
+func (s *SDP) setDirection(d Direction) {
+	if m := s.current(); m != nil {
+		m.Direction = d
+	} else {
+		s.Direction = d
+	}
+}
+
+// rtcp reads "port [IN IP4 address]".
+func (s *SDP) rtcp(line, value Span) {
+	b := s.Raw
+	w := words{b, value.Lo, value.Hi}
+	r := RTCPAttr{Line: line, Port: w.next(), Media: s.section()}
+	if r.Port.Empty() {
+		return
+	}
+	r.PortNum = portNumber(r.Port.of(b))
+	w.next() // IN
+	if _, ok := ipFamily(w.next().of(b)); ok {
+		r.Addr = w.next()
+	}
+	s.RTCP = append(s.RTCP, r)
+}
+
+// candidate reads "foundation component transport priority address port typ
+// type [raddr address] [rport port] ...".
+func (s *SDP) candidate(line, value Span) {
+	b := s.Raw
+	w := words{b, value.Lo, value.Hi}
+	w.next() // foundation
+	c := Candidate{Line: line, Media: s.section(), Component: portNumber(w.next().of(b))}
+	c.UDP = equalFold(w.next().of(b), "udp")
+	w.next() // priority
+	c.Addr, c.Port = w.next(), w.next()
+	if c.Port.Empty() {
+		return
+	}
+	c.PortNum = portNumber(c.Port.of(b))
+	for {
+		key := w.next()
+		if key.Empty() {
+			break
+		}
+		v := w.next()
+		switch k := key.of(b); {
+		case equalFold(k, "typ"):
+			c.Type = v
+		case equalFold(k, "raddr"):
+			c.RAddr = v
+		case equalFold(k, "rport"):
+			c.RPort = v
+			c.RPortNum = portNumber(v.of(b))
+		}
+	}
+	s.Candidates = append(s.Candidates, c)
+}
+
+// remoteCandidates reads triples of component, address and port.
+func (s *SDP) remoteCandidates(value Span) {
+	b := s.Raw
+	w := words{b, value.Lo, value.Hi}
+	for len(s.RemoteCandidates) <= maxSDPParts {
+		component, addr, port := w.next(), w.next(), w.next()
+		if port.Empty() {
+			return
+		}
+		s.RemoteCandidates = append(s.RemoteCandidates, RemoteCandidate{
+			Media:     s.section(),
+			Component: portNumber(component.of(b)),
+			Addr:      addr,
+			Port:      port,
+			PortNum:   portNumber(port.of(b)),
+		})
+	}
+}
+
+// paths reads a list of MSRP URIs: msrp://host:port/session;tcp.
+func (s *SDP) paths(value Span) {
+	b := s.Raw
+	w := words{b, value.Lo, value.Hi}
+	for len(s.Paths) <= maxSDPParts {
+		uri := w.next()
+		if uri.Empty() {
+			return
+		}
+		colon := index(b, uri.Lo, uri.Hi, ':')
+		if colon < 0 || uri.Hi-colon < 4 || b[colon+1] != '/' || b[colon+2] != '/' {
+			continue
+		}
+		scheme := Span{uri.Lo, colon}.of(b)
+		if !equalFold(scheme, "msrp") && !equalFold(scheme, "msrps") {
+			continue
+		}
+		lo := colon + 3
+		hi := lo
+		for hi < uri.Hi && b[hi] != '/' && b[hi] != ';' {
+			hi++
+		}
+		if at := index(b, lo, hi, '@'); at >= 0 {
+			lo = at + 1
+		}
+		p := Path{Media: s.section()}
+		p.Host, p.Port, p.HostPort = splitHostPort(b, lo, hi)
+		if p.Host.Empty() {
+			continue
+		}
+		p.PortNum = portNumber(p.Port.of(b))
+		s.Paths = append(s.Paths, p)
+	}
+}

@@ -1,0 +1,101 @@
+package sipmsg
+
+import (
+	"cmp"
+	"errors"
+	"slices"
+	"strconv"
+)
+
+var (
+	// ErrOverlap is returned by Splice when two edits touch the same bytes.
+	ErrOverlap = errors.New("sipmsg: edits overlap")
+	// ErrSpan is returned by Splice when a span is not within the message.
+	ErrSpan = errors.New("sipmsg: edit outside of the message")
+)
+
+// Edits collects replacements of spans of one message and applies them all
+// at once. It is meant to be reused: Reset begins anew and keeps the memory.
+type Edits struct {
+	raw  []byte
+	list []edit
+	text []byte // the new bytes of all edits, one after another
+}
+
+// edit replaces the bytes at span by text[lo:hi].
+type edit struct {
+	span   Span
+	lo, hi int32
+}
+
+// Reset forgets all edits and begins a new set for raw, which is not copied.
+func (e *Edits) Reset(raw []byte) {
+	e.raw = raw
+	e.list = e.list[:0]
+	e.text = e.text[:0]
+}
+
+// Len is the number of edits.
+func (e *Edits) Len() int { return len(e.list) }
+
+// Replace puts a copy of with in place of the bytes at s. An s that is empty
+// but present inserts; several insertions at one place keep their order and
+// come before a replacement that begins there. An absent s, the zero Span, is
+// ignored, so that an optional part needs no question. Edits may be given in
+// any order.
+func (e *Edits) Replace(s Span, with []byte) {
+	if s == (Span{}) {
+		return
+	}
+	lo := int32(len(e.text))
+	e.text = append(e.text, with...)
+	e.list = append(e.list, edit{s, lo, int32(len(e.text))})
+}
+
+// FixContentLength makes Content-Length say how long the body of m will be.
+// Call it once, after all edits of the body. It does nothing if the header is
+// absent or right already.
+func (e *Edits) FixContentLength(m *Message) {
+	if m.ContentLength == (Span{}) {
+		return
+	}
+	size := m.Body.Len()
+	for _, c := range e.list {
+		if c.span.Lo >= m.Body.Lo && c.span.Hi <= m.Body.Hi {
+			size += int(c.hi-c.lo) - c.span.Len()
+		}
+	}
+	if size == m.Body.Len() {
+		return
+	}
+	lo := int32(len(e.text))
+	e.text = strconv.AppendInt(e.text, int64(size), 10)
+	for _, h := range m.Headers {
+		if h.Kind == HdrContentLength { // agreeing duplicates are legal
+			e.list = append(e.list, edit{h.Value, lo, int32(len(e.text))})
+		}
+	}
+}
+
+// Splice writes the edited message to dst[:0], which must not overlap the
+// original, and returns it. Without edits the bytes are those of the original.
+func (e *Edits) Splice(dst []byte) ([]byte, error) {
+	byPlace := func(a, b edit) int {
+		return cmp.Or(cmp.Compare(a.span.Lo, b.span.Lo), cmp.Compare(a.span.Hi, b.span.Hi))
+	}
+	slices.SortStableFunc(e.list, byPlace)
+	dst = dst[:0]
+	pos := int32(0)
+	for _, c := range e.list {
+		if c.span.Lo < 0 || c.span.Hi < c.span.Lo || int(c.span.Hi) > len(e.raw) {
+			return dst, ErrSpan
+		}
+		if c.span.Lo < pos {
+			return dst, ErrOverlap
+		}
+		dst = append(dst, e.raw[pos:c.span.Lo]...)
+		dst = append(dst, e.text[c.lo:c.hi]...)
+		pos = c.span.Hi
+	}
+	return append(dst, e.raw[pos:]...), nil
+}

@@ -1,0 +1,134 @@
+package sipmsg
+
+import "bytes"
+
+// isToken reports whether c may stand in a token: header and parameter names,
+// methods (RFC 3261 section 25.1).
+func isToken(c byte) bool {
+	const mask = 0 |
+		(1<<10-1)<<'0' | (1<<26-1)<<'A' | (1<<26-1)<<'a' |
+		1<<'-' | 1<<'.' | 1<<'!' | 1<<'%' | 1<<'*' |
+		1<<'_' | 1<<'+' | 1<<'`' | 1<<'\'' | 1<<'~'
+	return (uint64(1)<<c)&(mask&(1<<64-1))|(uint64(1)<<(c-64))&(mask>>64) != 0
+}
+
+// isSpace reports whether c is linear white space. Within the value of a
+// header, line ends only occur as part of a fold, so they are white space too
+// (RFC 3261 section 7.3.1).
+func isSpace(c byte) bool { return c == ' ' || c == '\t' || c == '\r' || c == '\n' }
+
+func isDigit(c byte) bool { return c >= '0' && c <= '9' }
+
+func lower(c byte) byte {
+	if c >= 'A' && c <= 'Z' {
+		return c + ('a' - 'A')
+	}
+	return c
+}
+
+// equalFold reports whether b equals want without regard to case. The letters
+// of want are lower-case ASCII.
+func equalFold(b []byte, want string) bool {
+	if len(b) != len(want) {
+		return false
+	}
+	for i := range b {
+		if lower(b[i]) != want[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// hasPrefixFold reports whether b begins with want, without regard to case.
+func hasPrefixFold(b []byte, want string) bool {
+	return len(b) >= len(want) && equalFold(b[:len(want)], want)
+}
+
+// skipSpace returns the first position in b[i:hi] that is not white space.
+func skipSpace(b []byte, i, hi int32) int32 {
+	for i < hi && isSpace(b[i]) {
+		i++
+	}
+	return i
+}
+
+// skipToken returns the first position in b[i:hi] that is not part of a token.
+func skipToken(b []byte, i, hi int32) int32 {
+	for i < hi && isToken(b[i]) {
+		i++
+	}
+	return i
+}
+
+// trim narrows [lo, hi) by the white space at its ends.
+func trim(b []byte, lo, hi int32) Span {
+	lo = skipSpace(b, lo, hi)
+	for hi > lo && isSpace(b[hi-1]) {
+		hi--
+	}
+	return Span{lo, hi}
+}
+
+// skipQuoted returns the position after the quoted string that begins at i,
+// or false if its closing quote is not within b[i:hi].
+func skipQuoted(b []byte, i, hi int32) (int32, bool) {
+	for i++; i < hi; i++ {
+		switch b[i] {
+		case '\\':
+			i++
+		case '"':
+			return i + 1, true
+		}
+	}
+	return hi, false
+}
+
+// index returns the position of the first c in b[lo:hi], or -1.
+func index(b []byte, lo, hi int32, c byte) int32 {
+	if lo >= hi {
+		return -1
+	}
+	i := bytes.IndexByte(b[lo:hi], c)
+	if i < 0 {
+		return -1
+	}
+	return lo + int32(i)
+}
+
+// number reads an unsigned decimal number that is all of b. A value beyond
+// limit becomes limit. It is false if b is empty or not all digits.
+func number(b []byte, limit uint64) (uint64, bool) {
+	if len(b) == 0 {
+		return 0, false
+	}
+	var n uint64
+	for _, c := range b {
+		if !isDigit(c) {
+			return 0, false
+		}
+		if n = n*10 + uint64(c-'0'); n > limit {
+			n = limit // small enough for ten times as much
+		}
+	}
+	return n, true
+}
+
+// portNumber reads a port, 1 to 65535, or returns 0.
+func portNumber(b []byte) int {
+	n, ok := number(b, 1<<16)
+	if !ok || n >= 1<<16 {
+		return 0
+	}
+	return int(n)
+}
+
+// containsFold reports whether want occurs in b, without regard to case.
+func containsFold(b []byte, want string) bool {
+	for i := 0; i+len(want) <= len(b); i++ {
+		if equalFold(b[i:i+len(want)], want) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,106 @@
+package sipmsg
+
+// Scheme is the scheme of a URI.
+type Scheme uint8
+
+// The schemes that are known by name.
+const (
+	SchemeNone  Scheme = iota // there is no scheme, so no URI
+	SchemeSIP                 // sip
+	SchemeSIPS                // sips
+	SchemeTel                 // tel (RFC 3966)
+	SchemeOther               // any other
+)
+
+// URI is a URI. Only a SIP or SIPS URI is taken apart; of others the spans
+// below Scheme are absent.
+type URI struct {
+	All    Span
+	Scheme Scheme
+
+	User     Span // with a password, without the "@"
+	HostPort Span // host and, if present, colon and port: what an edit of the address replaces
+	Host     Span // an IPv6 reference with its brackets
+	Port     Span // digits, or what stands in their place
+	Params   Span // URI parameters, from the first ";"
+	Headers  Span // from the "?"
+
+	PortNum int // 1 to 65535; 0 if the port is absent or is not a port
+}
+
+// parseURI reads the URI that fills [lo, hi), in which there is no outer
+// white space.
+func parseURI(b []byte, lo, hi int32) URI {
+	u := URI{All: Span{lo, hi}}
+	i := lo
+	for i < hi && (isToken(b[i]) && b[i] != '%') {
+		i++
+	}
+	if i == lo || i == hi || b[i] != ':' {
+		return u
+	}
+	switch scheme := b[lo:i]; {
+	case equalFold(scheme, "sip"):
+		u.Scheme = SchemeSIP
+	case equalFold(scheme, "sips"):
+		u.Scheme = SchemeSIPS
+	case equalFold(scheme, "tel"):
+		u.Scheme = SchemeTel
+		return u
+	default:
+		u.Scheme = SchemeOther
+		return u
+	}
+	i++
+	// The user part may hold ";" and "?" and even ":" (RFC 3261 section
+	// 25.1), but "@" only as its end.
+	if at := index(b, i, hi, '@'); at >= 0 {
+		u.User = Span{i, at}
+		i = at + 1
+	}
+	end := i
+	for end < hi && b[end] != ';' && b[end] != '?' && !isSpace(b[end]) {
+		end++
+	}
+	u.Host, u.Port, u.HostPort = splitHostPort(b, i, end)
+	u.PortNum = portNumber(u.Port.of(b))
+	i = end
+	for i < hi && b[i] != ';' && b[i] != '?' {
+		i++
+	}
+	q := index(b, i, hi, '?')
+	if q < 0 {
+		q = hi
+	} else {
+		u.Headers = Span{q, hi}
+	}
+	if i < q {
+		u.Params = Span{i, q}
+	}
+	return u
+}
+
+// splitHostPort takes host[:port] apart, which fills [lo, hi). An IPv6
+// address that lacks its brackets is all host: nobody can tell its port.
+func splitHostPort(b []byte, lo, hi int32) (host, port, hostPort Span) {
+	if lo >= hi {
+		return
+	}
+	hostPort = Span{lo, hi}
+	i := lo
+	if b[lo] == '[' {
+		if i = index(b, lo, hi, ']'); i < 0 {
+			return hostPort, Span{}, hostPort
+		}
+		i++
+	} else if i = index(b, lo, hi, ':'); i < 0 || index(b, i+1, hi, ':') >= 0 {
+		return hostPort, Span{}, hostPort
+	}
+	host = Span{lo, i}
+	if i < hi && b[i] == ':' {
+		port = Span{i + 1, hi}
+	} else {
+		hostPort.Hi = i
+	}
+	return host, port, hostPort
+}
