@@ -86,7 +86,7 @@ func (p *parser) parseLine(text string) {
 		return
 	}
 	if fate, ok := siproxdFate(name); ok {
-		p.warn("%s has no effect: %s", name, fate)
+		p.warn("%s has no effect: %s", printable(name), fate)
 		return
 	}
 	p.fail(name, value, "unknown setting")
