@@ -17,8 +17,9 @@ func (d *datagram) appendRewritten(dst, payload []byte, ident func() uint16) ([]
 	dst = append(dst, payload...)
 
 	packet := dst[at:]
-	addrs := packet[8:40]
+	var addrs []byte
 	if d.v6 {
+		addrs = packet[8:40]
 		binary.BigEndian.PutUint16(packet[4:], uint16(total-ipv6Len))
 	} else {
 		addrs = packet[12:20]
