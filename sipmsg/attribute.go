@@ -4,12 +4,11 @@ package sipmsg
 // are used.
 func (s *SDP) attribute(line, value Span) {
 	b := s.Raw
-	name := Span{value.Lo, value.Lo}
-	for name.Hi < value.Hi && b[name.Hi] != ':' && !isSpace(b[name.Hi]) {
-		name.Hi++
+	end, rest := value.Hi, Span{value.Hi, value.Hi}
+	if colon := index(b, value.Lo, value.Hi, ':'); colon >= 0 {
+		end, rest.Lo = colon, colon+1
 	}
-	rest := Span{min(name.Hi+1, value.Hi), value.Hi}
-	switch n := name.of(b); len(n) {
+	switch n := trim(b, value.Lo, end).of(b); len(n) {
 	case 4:
 		if equalFold(n, "rtcp") {
 			s.rtcp(line, rest)

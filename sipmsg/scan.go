@@ -19,6 +19,14 @@ func isSpace(c byte) bool { return c == ' ' || c == '\t' || c == '\r' || c == '\
 
 func isDigit(c byte) bool { return c >= '0' && c <= '9' }
 
+func isLetter(c byte) bool { c = lower(c); return c >= 'a' && c <= 'z' }
+
+// isScheme reports whether c may stand in the scheme of a URI (RFC 3986
+// section 3.1).
+func isScheme(c byte) bool {
+	return isLetter(c) || isDigit(c) || c == '+' || c == '-' || c == '.'
+}
+
 func lower(c byte) byte {
 	if c >= 'A' && c <= 'Z' {
 		return c + ('a' - 'A')

@@ -29,6 +29,9 @@ func (d Direction) String() string {
 	return "sendrecv"
 }
 
+// crlf is the line end of a description that has none. It is never written to.
+var crlf = []byte("\r\n")
+
 // Session is the media index of what stands before the first m= line.
 const Session = -1
 
@@ -55,7 +58,7 @@ type SDP struct {
 	Direction Direction // at session level
 	Bundle    bool      // a=group:BUNDLE is present (RFC 9143)
 
-	EOL []byte // line end of the description, CR LF or LF, for insertions
+	EOL []byte // line end of the description, CR LF or LF, for insertions; read-only
 }
 
 // Conn is a c= line.
@@ -186,8 +189,8 @@ func (s *SDP) index(raw []byte, body Span) Reason {
 			}
 		}
 	}
-	if len(s.EOL) == 0 || s.EOL[len(s.EOL)-1] != '\n' {
-		s.EOL = []byte("\r\n")
+	if len(s.EOL) == 0 {
+		s.EOL = crlf
 	}
 	s.finish()
 	return 0
@@ -298,12 +301,8 @@ func transport(proto []byte) (udp, rtp bool) {
 // finish fills in what is known only after the last line.
 func (s *SDP) finish() {
 	session := -1
-	for i := range s.Conns {
-		if s.Conns[i].Media != Session {
-			break
-		}
-		session = i
-		break
+	if len(s.Conns) > 0 && s.Conns[0].Media == Session {
+		session = 0
 	}
 	for i := range s.Media {
 		m := &s.Media[i]

@@ -33,10 +33,10 @@ type URI struct {
 func parseURI(b []byte, lo, hi int32) URI {
 	u := URI{All: Span{lo, hi}}
 	i := lo
-	for i < hi && (isToken(b[i]) && b[i] != '%') {
+	for i < hi && isScheme(b[i]) {
 		i++
 	}
-	if i == lo || i == hi || b[i] != ':' {
+	if i == lo || i == hi || b[i] != ':' || !isLetter(b[lo]) {
 		return u
 	}
 	switch scheme := b[lo:i]; {
