@@ -1,0 +1,71 @@
+package e2e
+
+import (
+	"testing"
+
+	"sipnatd/internal/lab"
+)
+
+// TestAgentCallOut: a phone registers, calls out, both talk, the phone hangs up.
+func TestAgentCallOut(t *testing.T) {
+	t.Parallel()
+	l := lab.New(t, lab.Options{})
+	l.StartDaemon()
+	alice := l.Phones[0].Agent("alice", 5060)
+	bob := l.Outside[0].Agent("bob", 5060)
+	aliceRTP, bobRTP := l.Phones[0].RTP(4000), l.Outside[0].RTP(6000)
+
+	seen, _ := alice.Register(bob, 3600)
+	l.CheckPublic("the registered Contact", lab.HostPortOf(seen.Get("Contact")), l.Phones[0])
+
+	out := alice.Invite("sip:bob@203.0.113.10", lab.WithSDP(lab.Audio(alice.Addr.Addr(), 4000)))
+	in := bob.RecvInvite()
+	in.Reply(180)
+	out.Expect(180)
+	offer := in.Invite.Media()[0]
+	l.CheckPublic("the offered RTP", offer.RTP, l.Phones[0])
+
+	in.Reply(200, lab.WithSDP(lab.Audio(bob.Addr.Addr(), 6000)))
+	answer := out.Expect(200).Media()[0]
+	out.Ack()
+	in.ExpectRequest("ACK")
+	l.Talk(lab.Party{RTP: aliceRTP, Peer: answer}, lab.Party{RTP: bobRTP, Peer: offer})
+
+	out.Send("BYE")
+	in.AnswerBye()
+	out.Expect(200)
+	l.WaitClosed()
+	l.CheckSilent(bobRTP.Socket, offer.RTP)
+}
+
+// TestAgentCallIn: a registered phone is called, both talk, the caller hangs up.
+func TestAgentCallIn(t *testing.T) {
+	t.Parallel()
+	l := lab.New(t, lab.Options{})
+	l.StartDaemon()
+	alice := l.Phones[0].Agent("alice", 5060)
+	bob := l.Outside[0].Agent("bob", 5060)
+	aliceRTP, bobRTP := l.Phones[0].RTP(4000), l.Outside[0].RTP(6000)
+
+	seen, _ := alice.Register(bob, 3600)
+	contact := lab.URIOf(seen.Get("Contact"))
+
+	out := bob.Invite(contact, lab.WithSDP(lab.Audio(bob.Addr.Addr(), 6000)))
+	in := alice.RecvInvite()
+	if got := in.Invite.RequestURI(); got != lab.URIOf(alice.Contact) {
+		t.Errorf("the phone is called as %s, its Contact is %s", got, alice.Contact)
+	}
+	offer := in.Invite.Media()[0]
+	in.Reply(200, lab.WithSDP(lab.Audio(alice.Addr.Addr(), 4000)))
+	answer := out.Expect(200).Media()[0]
+	l.CheckPublic("the answered RTP", answer.RTP, l.Phones[0])
+	out.Ack()
+	in.ExpectRequest("ACK")
+	l.Talk(lab.Party{RTP: aliceRTP, Peer: offer}, lab.Party{RTP: bobRTP, Peer: answer})
+
+	out.Send("BYE")
+	in.AnswerBye()
+	out.Expect(200)
+	l.WaitClosed()
+	l.CheckSilent(bobRTP.Socket, answer.RTP)
+}
