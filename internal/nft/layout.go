@@ -1,0 +1,222 @@
+package nft
+
+import (
+	"time"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/binaryutil"
+	"golang.org/x/sys/unix"
+)
+
+// tableName is the name of the table in family ip.
+const tableName = "sipnatd"
+
+// Named counters.
+const (
+	guardDrops    = "guard_drops"
+	strangerDrops = "stranger_drops"
+)
+
+// Regular chains.
+const (
+	chainInbound   = "inbound"
+	chainOutbound  = "outbound"
+	chainGuard     = "guard"
+	chainDivertIn  = "divert_in"
+	chainDivertOut = "divert_out"
+)
+
+// set numbers the table's sets and maps, in the order in which they are declared.
+type set uint8
+
+const (
+	setInside set = iota
+	setOutside
+	setSIPPorts
+	setSIPPeers
+
+	// The leased ones, that batches change.
+	setSignalling
+	mapBindings
+	setPeers
+	setKnown
+	mapStreams
+	mapPublics
+	setGuarded
+	setSources
+	setOpen
+
+	// Filled by the guard chain itself.
+	setStrays
+
+	numSets
+)
+
+// firstLeased and lastLeased bound the sets whose elements the daemon leases.
+const firstLeased, lastLeased = setSignalling, setOpen
+
+// straySize and strayAge bound what the guard remembers of the hosts that it
+// turned away.
+const (
+	straySize = 1024
+	strayAge  = time.Minute
+)
+
+// shape is the type of a set's key or data.
+type shape uint8
+
+const (
+	none     shape = iota
+	ifname         // interface name, 16 bytes
+	service        // port
+	address        // address
+	endpoint       // address . port
+	hostPair       // address . address . port
+)
+
+// size is the number of bytes, padding included.
+func (s shape) size() int {
+	switch s {
+	case ifname:
+		return unix.IFNAMSIZ
+	case service:
+		return 2
+	case address:
+		return 4
+	case endpoint:
+		return 8
+	case hostPair:
+		return 12
+	}
+	return 0
+}
+
+// datatypes gives the nft types that a shape concatenates.
+func (s shape) datatypes() []nftables.SetDatatype {
+	switch s {
+	case ifname:
+		return []nftables.SetDatatype{nftables.TypeIFName}
+	case service:
+		return []nftables.SetDatatype{nftables.TypeInetService}
+	case address:
+		return []nftables.SetDatatype{nftables.TypeIPAddr}
+	case endpoint:
+		return []nftables.SetDatatype{nftables.TypeIPAddr, nftables.TypeInetService}
+	case hostPair:
+		return []nftables.SetDatatype{nftables.TypeIPAddr, nftables.TypeIPAddr, nftables.TypeInetService}
+	}
+	return nil
+}
+
+// datatype is the concatenation; every part is padded to 4 bytes.
+func (s shape) datatype() nftables.SetDatatype {
+	types := s.datatypes()
+	if len(types) == 1 {
+		return types[0]
+	}
+	return nftables.MustConcatSetType(types...)
+}
+
+// setSpec declares a set (or map, when it has data).
+type setSpec struct {
+	name      string
+	key, data shape
+	leased    bool // elements carry timeouts
+	interval  bool
+	dynamic   bool // rules add elements
+}
+
+// spec gives the declaration of s.
+func (s set) spec() setSpec {
+	return [numSets]setSpec{
+		setInside:     {name: "inside", key: ifname},
+		setOutside:    {name: "outside", key: ifname},
+		setSIPPorts:   {name: "sip_ports", key: service},
+		setSIPPeers:   {name: "sip_peers", key: address, interval: true},
+		setSignalling: {name: "signalling", key: endpoint, leased: true},
+		mapBindings:   {name: "bindings", key: endpoint, data: endpoint, leased: true},
+		setPeers:      {name: "peers", key: hostPair, leased: true},
+		setKnown:      {name: "known", key: address, leased: true},
+		mapStreams:    {name: "streams", key: endpoint, data: endpoint, leased: true},
+		mapPublics:    {name: "publics", key: endpoint, data: endpoint, leased: true},
+		setGuarded:    {name: "guarded", key: endpoint, leased: true},
+		setSources:    {name: "sources", key: hostPair, leased: true},
+		setOpen:       {name: "open", key: endpoint, leased: true},
+		setStrays:     {name: "strays", key: hostPair, leased: true, dynamic: true},
+	}[s]
+}
+
+func (s set) String() string { return s.spec().name }
+
+// declare returns the set as the library wants it, in table t.
+func (s set) declare(t *nftables.Table) *nftables.Set {
+	spec := s.spec()
+	d := &nftables.Set{
+		Table:        t,
+		Name:         spec.name,
+		KeyType:      spec.key.datatype(),
+		HasTimeout:   spec.leased,
+		Interval:     spec.interval,
+		Dynamic:      spec.dynamic,
+		KeyByteOrder: binaryutil.BigEndian,
+	}
+	if spec.key == ifname {
+		d.KeyByteOrder = binaryutil.NativeEndian
+	}
+	if spec.data != none {
+		d.IsMap = true
+		d.DataType = spec.data.datatype()
+	}
+	if s == setStrays {
+		d.Size = straySize
+		d.Timeout = strayAge
+	}
+	return d
+}
+
+// chain is a chain of the table with its rules.
+type chain struct {
+	name     string
+	kind     nftables.ChainType // empty: a regular chain
+	hook     *nftables.ChainHook
+	priority nftables.ChainPriority
+	rules    []rule
+}
+
+// Priorities of the base chains. NAT comes just before the firewall's own, which
+// then finds the flow translated; the filter comes after every firewall's filter
+// (iptables 0, firewalld 10, iptables security 50), so that only what they
+// admitted is looked at.
+const (
+	priorityPrerouting  nftables.ChainPriority = -110 // dstnat - 10
+	priorityPostrouting nftables.ChainPriority = 90   // srcnat - 10
+	priorityForward     nftables.ChainPriority = 290
+)
+
+// chains returns the table's chains for a configuration, in an order in which a
+// chain may refer to those before it.
+func chains(c Config, f Features) []chain {
+	return []chain{
+		{name: chainDivertIn, rules: divertIn(c, f)},
+		{name: chainDivertOut, rules: divertOut(c, f)},
+		{name: chainGuard, rules: guard(c)},
+		{name: chainInbound, rules: inbound()},
+		{name: chainOutbound, rules: outbound()},
+		{name: "prerouting", kind: nftables.ChainTypeNAT, hook: nftables.ChainHookPrerouting,
+			priority: priorityPrerouting, rules: prerouting(c)},
+		{name: "postrouting", kind: nftables.ChainTypeNAT, hook: nftables.ChainHookPostrouting,
+			priority: priorityPostrouting, rules: postrouting(c)},
+		{name: "forward", kind: nftables.ChainTypeFilter, hook: nftables.ChainHookForward,
+			priority: priorityForward, rules: forward()},
+	}
+}
+
+// declare returns the chain as the library wants it, in table t.
+func (c chain) declare(t *nftables.Table) *nftables.Chain {
+	d := &nftables.Chain{Name: c.name, Table: t}
+	if c.hook != nil {
+		accept := nftables.ChainPolicyAccept
+		d.Type, d.Hooknum, d.Priority, d.Policy = c.kind, c.hook, &c.priority, &accept
+	}
+	return d
+}

@@ -1,0 +1,122 @@
+package nft
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+)
+
+// Mapping is a binding or a stream in the kernel: packets from outside to Public
+// go to Inside, and what Inside sends leaves from Public.
+type Mapping struct {
+	Inside, Public netip.AddrPort
+
+	// Stream: media. Otherwise it is a binding, for signalling.
+	Stream bool
+
+	// Expires is what is left of the lease.
+	Expires time.Duration
+}
+
+// Mappings reads all bindings and streams from the kernel, in no order. It is for
+// starting up, when a previous daemon has left some.
+func (t *Table) Mappings() ([]Mapping, error) {
+	var all []Mapping
+	for _, m := range []set{mapBindings, mapStreams} {
+		elems, err := t.read(m)
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range elems {
+			all = append(all, Mapping{
+				Inside:  readEndpoint(e.Val),
+				Public:  readEndpoint(e.Key),
+				Stream:  m == mapStreams,
+				Expires: e.Expires,
+			})
+		}
+	}
+	return all, nil
+}
+
+// GuardDrops is how many packets the guard has dropped since the table was made.
+func (t *Table) GuardDrops() (packets uint64, err error) { return t.counter(guardDrops) }
+
+// StrangerDrops is how many first packets of unknown outside hosts were dropped
+// for coming too fast.
+func (t *Table) StrangerDrops() (packets uint64, err error) { return t.counter(strangerDrops) }
+
+func (t *Table) counter(name string) (uint64, error) {
+	t.slow.Lock()
+	defer t.slow.Unlock()
+	obj, err := t.slow.conn.GetObject(&nftables.NamedObj{Table: t.table, Name: name, Type: nftables.ObjTypeCounter})
+	if err != nil {
+		return 0, fmt.Errorf("nft: counter %s: %w", name, err)
+	}
+	named, ok := obj.(*nftables.NamedObj)
+	if !ok {
+		return 0, fmt.Errorf("nft: counter %s: the kernel has a %T", name, obj)
+	}
+	c, ok := named.Obj.(*expr.Counter)
+	if !ok {
+		return 0, fmt.Errorf("nft: counter %s: the kernel has a %T", name, named.Obj)
+	}
+	return c.Packets, nil
+}
+
+// Stray is an outside host that the guard has turned away within the last minute.
+type Stray struct {
+	Source netip.Addr
+
+	// Inside is the media endpoint that it sent to, after translation.
+	Inside netip.AddrPort
+
+	// Packets were dropped, in all.
+	Packets uint64
+
+	// Last is how long ago it was last turned away.
+	Last time.Duration
+}
+
+// Strays tells whom the guard has turned away within the last minute, up to 1024
+// of them, in no order.
+func (t *Table) Strays() ([]Stray, error) {
+	elems, err := t.read(setStrays)
+	if err != nil {
+		return nil, err
+	}
+	strays := make([]Stray, 0, len(elems))
+	for _, e := range elems {
+		s := Stray{
+			Source: netip.AddrFrom4([4]byte(e.Key)),
+			Inside: readEndpoint(e.Key[4:]),
+			Last:   max(0, strayAge-e.Expires),
+		}
+		if e.Counter != nil {
+			s.Packets = e.Counter.Packets
+		}
+		strays = append(strays, s)
+	}
+	return strays, nil
+}
+
+// read dumps a set, leaving out what is not of the set's shape.
+func (t *Table) read(s set) ([]nftables.SetElement, error) {
+	t.slow.Lock()
+	defer t.slow.Unlock()
+	elems, err := t.slow.conn.GetSetElements(s.declare(t.table))
+	if err != nil {
+		return nil, fmt.Errorf("nft: reading %v: %w", s, err)
+	}
+	spec := s.spec()
+	fit := elems[:0]
+	for _, e := range elems {
+		if len(e.Key) == spec.key.size() && len(e.Val) == spec.data.size() {
+			fit = append(fit, e)
+		}
+	}
+	return fit, nil
+}

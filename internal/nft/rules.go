@@ -1,0 +1,145 @@
+package nft
+
+// The rules, each under the line of nft that it stands for.
+
+// prerouting translates public endpoints to inside ones. It sees the first packet
+// of a flow only; the flow keeps its translation.
+func prerouting(c Config) []rule {
+	rules := []rule{
+		// iifname @outside dnat ip to ip daddr . udp dport map @streams
+		join(iifname(setOutside), udp(), daddrDport(), dnat(mapStreams)),
+	}
+	if c.HairpinRouter {
+		// iifname @inside dnat ip to ip daddr . udp dport map @streams
+		rules = append(rules, join(iifname(setInside), udp(), daddrDport(), dnat(mapStreams)))
+	}
+	if c.AcceptAny {
+		return append(rules,
+			// iifname @outside dnat ip to ip daddr . udp dport map @bindings
+			join(iifname(setOutside), udp(), daddrDport(), dnat(mapBindings)))
+	}
+	return append(rules,
+		// iifname @outside ip saddr . ip daddr . udp dport @peers
+		//	dnat ip to ip daddr . udp dport map @bindings
+		join(iifname(setOutside), udp(), saddrDaddrDport(), in(setPeers), daddrDport(), dnat(mapBindings)),
+		// iifname @outside ip saddr @sip_peers dnat ip to ip daddr . udp dport map @bindings
+		join(iifname(setOutside), saddr(), in(setSIPPeers), udp(), daddrDport(), dnat(mapBindings)))
+}
+
+// postrouting translates inside endpoints to public ones.
+func postrouting(c Config) []rule {
+	rules := []rule{
+		// oifname @outside snat ip to ip saddr . udp sport map @publics
+		join(oifname(setOutside), udp(), saddrSport(), snat(mapPublics)),
+	}
+	if c.HairpinRouter {
+		// A flow between two inside hosts is ours if it was translated on its way in.
+		rules = append(rules,
+			// oifname @inside ct status dnat iifname @inside
+			//	snat ip to ip saddr . udp sport map @publics
+			join(oifname(setInside), statusDNAT(), iifname(setInside), udp(), saddrSport(), snat(mapPublics)))
+	}
+	return rules
+}
+
+// forward finds the direction. Traffic that is not between an inside and an
+// outside interface is none of ours.
+func forward() []rule {
+	return []rule{
+		// meta l4proto != udp accept
+		join(notUDP(), accept()),
+		// iifname @outside oifname @inside goto inbound
+		join(iifname(setOutside), oifname(setInside), goTo(chainInbound)),
+		// iifname @inside oifname @outside goto outbound
+		join(iifname(setInside), oifname(setOutside), goTo(chainOutbound)),
+	}
+}
+
+// inbound has already been translated: destinations are inside endpoints. Media
+// never leaves the guard chain, so that it is never queued.
+func inbound() []rule {
+	return []rule{
+		// ip daddr . udp dport @guarded goto guard
+		join(udp(), daddrDport(), in(setGuarded), goTo(chainGuard)),
+		// udp dport @sip_ports goto divert_in
+		join(udp(), dport(), in(setSIPPorts), goTo(chainDivertIn)),
+		// udp sport @sip_ports goto divert_in
+		join(udp(), sport(), in(setSIPPorts), goTo(chainDivertIn)),
+		// ip daddr . udp dport @signalling goto divert_in
+		join(udp(), daddrDport(), in(setSignalling), goTo(chainDivertIn)),
+	}
+}
+
+// outbound has not been translated yet: sources are inside endpoints.
+func outbound() []rule {
+	return []rule{
+		// udp dport @sip_ports goto divert_out
+		join(udp(), dport(), in(setSIPPorts), goTo(chainDivertOut)),
+		// udp sport @sip_ports goto divert_out
+		join(udp(), sport(), in(setSIPPorts), goTo(chainDivertOut)),
+		// ip saddr . udp sport @signalling goto divert_out
+		join(udp(), saddrSport(), in(setSignalling), goTo(chainDivertOut)),
+	}
+}
+
+// guard judges every inbound packet to a media endpoint, whatever its conntrack.
+func guard(c Config) []rule {
+	if c.MediaAny {
+		return []rule{
+			// accept
+			accept(),
+		}
+	}
+	return []rule{
+		// ip saddr . ip daddr . udp dport @sources accept
+		join(udp(), saddrDaddrDport(), in(setSources), accept()),
+		// ip daddr . udp dport @open accept
+		join(udp(), daddrDport(), in(setOpen), accept()),
+		// update @strays { ip saddr . ip daddr . udp dport counter }
+		join(udp(), saddrDaddrDport(), updateCounted(setStrays)),
+		// counter name "guard_drops" drop
+		join(counterNamed(guardDrops), drop()),
+	}
+}
+
+// Rate limit of the first packets of flows from hosts that nobody inside knows.
+const (
+	strangerRate  = 100 // packets per second
+	strangerBurst = 200 // packets
+)
+
+// divertIn hands SIP from outside to the daemon.
+func divertIn(c Config, f Features) []rule {
+	limit := []rule{
+		// ct state related,new ip saddr != @known ip saddr != @sip_peers
+		//	limit rate over 100/second burst 200 packets counter name "stranger_drops" drop
+		join(stateNewRelated(), saddr(), notIn(setKnown), saddr(), notIn(setSIPPeers),
+			limitOver(strangerRate, strangerBurst), counterNamed(strangerDrops), drop()),
+	}
+	return append(limit, queue(c, f, daddrDportSaddrSport())...)
+}
+
+// divertOut hands SIP from inside to the daemon.
+func divertOut(c Config, f Features) []rule {
+	return queue(c, f, saddrSportDaddrDport())
+}
+
+// queue spreads flows over the queues. flow loads a key that is the same in both
+// directions of a flow, the inside endpoint first; the kernel's own way
+// (queue 0-3) knows only addresses and would put a whole trunk into one queue.
+func queue(c Config, f Features, flow rule) []rule {
+	n := c.queues()
+	if n == 1 || !f.Hash {
+		// queue flags bypass to 5060
+		// queue flags bypass to 5060-5063
+		return []rule{toQueue(c.QueueFirst, uint16(n), c.Bypass, f)}
+	}
+	var rules []rule
+	for i := range n - 1 {
+		// jhash ip saddr . udp sport . ip daddr . udp dport mod 4 0 queue flags bypass to 5060
+		rules = append(rules, join(udp(), flow, hashIs(uint32(n), uint32(i)),
+			toQueue(c.QueueFirst+uint16(i), 1, c.Bypass, f)))
+	}
+	// queue flags bypass to 5063
+	return append(rules, toQueue(c.QueueFirst+uint16(n)-1, 1, c.Bypass, f))
+}
