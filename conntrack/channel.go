@@ -1,0 +1,123 @@
+package conntrack
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"syscall"
+
+	ct "github.com/florianl/go-conntrack"
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// A channel is a ctnetlink socket over which many messages go in one sendmsg.
+//
+// The kernel handles them in order before the system call returns, and answers
+// a message that fails in any case, one that succeeds only if asked: so the
+// last one alone asks, and two system calls do where nothing fails.
+type channel struct {
+	nfct  *ct.Nfct
+	raw   syscall.RawConn
+	enc   encoder
+	seq   uint32 // of the next message
+	first uint32 // of the first message in enc
+	in    [8192]byte
+}
+
+func openChannel(netNS int) (*channel, error) {
+	nfct, err := ct.Open(&ct.Config{NetNS: netNS})
+	if err != nil {
+		return nil, err
+	}
+	// The failed message itself is known and need not come back.
+	if err := nfct.SetOption(netlink.CapAcknowledge, true); err != nil {
+		return nil, errors.Join(err, nfct.Close())
+	}
+	raw, err := nfct.Con.SyscallConn()
+	if err != nil {
+		return nil, errors.Join(err, nfct.Close())
+	}
+	ch := &channel{nfct: nfct, raw: raw, seq: rand.Uint32()}
+	ch.begin()
+	return ch, nil
+}
+
+func (ch *channel) close() error { return ch.nfct.Close() }
+
+// begin forgets what was encoded.
+func (ch *channel) begin() {
+	ch.enc.reset()
+	ch.first = ch.seq
+}
+
+// next returns the sequence number for one more message.
+func (ch *channel) next() uint32 {
+	ch.seq++
+	return ch.seq - 1
+}
+
+// exchange sends the encoded messages and calls failed with the index of each
+// that the kernel refused. An error means that it is unknown which of them took
+// effect.
+func (ch *channel) exchange(failed func(i int, errno unix.Errno)) error {
+	defer ch.begin()
+	if ch.seq == ch.first {
+		return nil
+	}
+	ch.enc.acknowledge()
+	var err error
+	if cerr := ch.raw.Control(func(fd uintptr) { err = ch.transact(int(fd), failed) }); cerr != nil {
+		err = cerr
+	}
+	if err != nil {
+		return fmt.Errorf("conntrack: netlink: %w", err)
+	}
+	return nil
+}
+
+func (ch *channel) transact(fd int, failed func(i int, errno unix.Errno)) error {
+	if _, err := ignoringEINTR(func() (int, error) { return unix.Write(fd, ch.enc.buf) }); err != nil {
+		return err
+	}
+	for n := ch.seq - ch.first; ; {
+		size, err := ignoringEINTR(func() (int, error) { return unix.Read(fd, ch.in[:]) })
+		if err != nil {
+			// EAGAIN too: every answer is there already.
+			return fmt.Errorf("answers were lost: %w", err)
+		}
+		for in := ch.in[:size]; len(in) >= unix.SizeofNlMsghdr+4; {
+			length := int(binary.NativeEndian.Uint32(in))
+			if length < unix.SizeofNlMsghdr+4 || length > len(in) {
+				return unix.EBADMSG
+			}
+			typ, seq := binary.NativeEndian.Uint16(in[4:]), binary.NativeEndian.Uint32(in[8:])
+			errno := unix.Errno(-int32(binary.NativeEndian.Uint32(in[unix.SizeofNlMsghdr:])))
+			in = in[min(len(in), (length+unix.NLMSG_ALIGNTO-1)&^(unix.NLMSG_ALIGNTO-1)):]
+
+			i := seq - ch.first
+			if typ != unix.NLMSG_ERROR || i >= n {
+				continue // the answer to an exchange that failed
+			}
+			if i == 0 && errno == unix.EPERM {
+				return errno // nothing was looked at
+			}
+			if errno != 0 {
+				failed(int(i), errno)
+			}
+			if i == n-1 {
+				return nil
+			}
+		}
+	}
+}
+
+// ignoringEINTR repeats a system call that a signal interrupted.
+func ignoringEINTR(call func() (int, error)) (int, error) {
+	for {
+		if n, err := call(); err != unix.EINTR {
+			return n, err
+		}
+	}
+}

@@ -1,0 +1,260 @@
+package conntrack
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	ct "github.com/florianl/go-conntrack"
+	"golang.org/x/sys/unix"
+)
+
+// Options are those of Open. The zero value is ready for use.
+type Options struct {
+	// Logger gets what is worth telling and no error; nil discards it.
+	Logger *slog.Logger
+
+	// NetNS is a file descriptor of the network namespace to work in, which
+	// may be closed when Open returns; 0 is that of the calling thread.
+	NetNS int
+
+	// Helpers are tried in this order. nil is HelperOwn, then HelperSIP; to go
+	// without expectations, name HelperNone.
+	Helpers []Helper
+}
+
+// A Conn is a connection to the kernel's connection tracking. It is safe for
+// concurrent use. Commits wait for one another, but not for the other methods.
+type Conn struct {
+	log    *slog.Logger
+	quiet  *log.Logger // for the library, which tells of every attribute it does not know
+	helper Helper
+	reason string
+	policy policy
+
+	mu    sync.Mutex // guards what Commit uses
+	ch    *channel
+	state state
+	sent  []message
+
+	queryMu sync.Mutex // the library's queries cannot be concurrent
+	query   *ct.Nfct
+
+	events   *ct.Nfct
+	watching atomic.Bool
+}
+
+// Open connects to the kernel, finds out which helper it offers, and takes
+// over the anchors that an earlier process has left.
+func Open(o Options) (*Conn, error) {
+	c := &Conn{log: o.Logger, quiet: log.New(io.Discard, "", 0)}
+	if c.log == nil {
+		c.log = slog.New(slog.DiscardHandler)
+	}
+	if err := c.dial(o.NetNS); err != nil {
+		return nil, errors.Join(fmt.Errorf("conntrack: %w", err), c.Close())
+	}
+	helpers := o.Helpers
+	if helpers == nil {
+		helpers = []Helper{HelperOwn, HelperSIP}
+	}
+	if err := c.choose(helpers); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	return c, nil
+}
+
+func (c *Conn) dial(netNS int) (err error) {
+	if c.ch, err = openChannel(netNS); err != nil {
+		return err
+	}
+	config := &ct.Config{NetNS: netNS, Logger: c.quiet}
+	if c.query, err = ct.Open(config); err != nil {
+		return err
+	}
+	c.events, err = ct.Open(config)
+	return err
+}
+
+// Close closes the connection. What it has installed in the kernel stays until
+// its lifetime ends, so that calls survive the process.
+func (c *Conn) Close() error {
+	var errs []error
+	if c.ch != nil {
+		errs = append(errs, c.ch.close())
+	}
+	for _, nfct := range []*ct.Nfct{c.query, c.events} {
+		if nfct != nil {
+			errs = append(errs, nfct.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Helper returns the helper that anchors have.
+func (c *Conn) Helper() Helper { return c.helper }
+
+// HelperReason says in words which helper was chosen, and why none that is
+// better.
+func (c *Conn) HelperReason() string { return c.reason }
+
+// MaxExpectations returns how many expectations an anchor can have, the one to
+// its public endpoint included; 0 without a helper.
+func (c *Conn) MaxExpectations() int {
+	n := 0
+	for _, class := range c.policy.classes {
+		n += class.max
+	}
+	return n
+}
+
+// RenewEvery returns how often Renew has to be called for each anchor, however
+// long its lifetime, so that none of its expectations expires before it.
+func (c *Conn) RenewEvery() time.Duration { return expectTimeout / 3 }
+
+// Anchors returns the public endpoints of all anchors: those that were opened,
+// and those that an earlier process has left and nobody closed. Those that a
+// daemon does not renew expire.
+func (c *Conn) Anchors() []netip.AddrPort {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.state.publics()
+}
+
+// choose takes the first helper that the kernel accepts.
+func (c *Conn) choose(helpers []Helper) error {
+	var why []string
+	for _, h := range helpers {
+		if h == HelperNone {
+			break
+		}
+		policy, err := c.try(h)
+		if err == nil {
+			c.helper, c.policy = h, policy
+			c.reason = fmt.Sprintf("helper %q, at most %d expectations each", policy.name, c.MaxExpectations())
+			break
+		}
+		if errors.Is(err, unix.EPERM) {
+			return fmt.Errorf("conntrack: %w (CAP_NET_ADMIN is needed)", err)
+		}
+		why = append(why, fmt.Sprintf("%v: %v", h, err))
+	}
+	if c.helper == HelperNone {
+		c.reason = "no helper, no expectations"
+	}
+	if len(why) > 0 {
+		c.reason += " (" + strings.Join(why, "; ") + ")"
+	}
+	if c.helper == HelperNone {
+		return nil
+	}
+	left, err := c.expectations()
+	if err != nil {
+		return err
+	}
+	for _, e := range left {
+		c.state.adopt(e, &c.policy)
+	}
+	if n := len(c.state.anchors); n > 0 {
+		c.log.Debug("took over anchors", "anchors", n, "expectations", len(left))
+	}
+	return nil
+}
+
+// trial is the endpoint with which a helper is tried; nobody can have it.
+func trial() netip.AddrPort { return netip.AddrPortFrom(netip.IPv4Unspecified(), 1) }
+
+// try finds out whether expectations work below an anchor with this helper, in
+// the only way that tells.
+func (c *Conn) try(h Helper) (policy, error) {
+	p := sipPolicy()
+	if h == HelperOwn {
+		var err error
+		if p, err = registerHelper(c.query.Con); err != nil {
+			return policy{}, err
+		}
+	}
+	var refused error
+	fail := func(what string) func(int, unix.Errno) {
+		return func(_ int, errno unix.Errno) {
+			refused = errors.Join(refused, fmt.Errorf("%s refused: %w", what, errno))
+		}
+	}
+	exchange := func(fail func(int, unix.Errno)) {
+		if err := c.ch.exchange(fail); err != nil {
+			refused = errors.Join(refused, err)
+		}
+	}
+	defer func() {
+		c.ch.enc.deleteAnchor(c.ch.next(), trial())
+		exchange(func(int, unix.Errno) {})
+	}()
+
+	c.ch.enc.newAnchor(c.ch.next(), trial(), p.name, 5)
+	if exchange(fail("conntrack entry")); refused != nil {
+		return policy{}, refused
+	}
+	c.ch.enc.newExpectation(c.ch.next(), trial(), trial(), p.classes[0].id, expectSeconds)
+	if exchange(fail("expectation")); errors.Is(refused, unix.EMFILE) {
+		return p, nil // the helper is not to blame for a full table
+	}
+	if refused != nil {
+		return policy{}, refused
+	}
+	// A kernel before 2026 took the class only together with a helper that the
+	// expected flow was then given too. There, one expectation is all.
+	all, err := c.expectations()
+	if err != nil {
+		return policy{}, err
+	}
+	if i := slices.IndexFunc(all, func(e expectation) bool { return e.dst == trial() }); i >= 0 && all[i].class != p.classes[0].id {
+		p.classes = []class{{all[i].class, 1}}
+	}
+	return p, nil
+}
+
+// An expectation is one that the kernel has below an anchor.
+type expectation struct {
+	public, dst netip.AddrPort
+	class       uint32
+	timeout     time.Duration // until it expires
+}
+
+// expectations reads those of all anchors.
+func (c *Conn) expectations() ([]expectation, error) {
+	c.queryMu.Lock()
+	defer c.queryMu.Unlock()
+	entries, err := c.query.Dump(ct.Expected, ct.IPv4)
+	if err != nil {
+		return nil, fmt.Errorf("conntrack: read expectations: %w", err)
+	}
+	var all []expectation
+	for i := range entries {
+		master, ok := tupleOf(entries[i].Origin)
+		exp := entries[i].Exp
+		if !ok || exp == nil {
+			continue
+		}
+		public, ok := anchoredBy(master)
+		if !ok {
+			continue
+		}
+		t, ok := tupleOf(exp.Tuple)
+		if !ok {
+			continue
+		}
+		all = append(all, expectation{
+			public: public, dst: t.Dst, class: value(exp.Class),
+			timeout: time.Duration(value(exp.Timeout)) * time.Second,
+		})
+	}
+	return all, nil
+}
