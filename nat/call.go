@@ -1,0 +1,344 @@
+package nat
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+
+	"sipnatd/sipmsg"
+)
+
+// callKey names a call: a hairpin or a fork shows one Call-ID several times, at
+// several inside endpoints.
+type callKey struct {
+	id     uint64
+	inside netip.AddrPort
+}
+
+// call is a Call-ID at an inside endpoint, with its dialogs and its INVITE,
+// UPDATE, PRACK and BYE transactions.
+type call struct {
+	key          callKey
+	id           string
+	binding      *binding
+	peers        []netip.Addr // hosts outside that take part in the signalling
+	dialogs      []*dialog
+	transactions []*transaction
+
+	local, remote string // host and port of the parties' URIs, where they were replaced
+
+	packets      uint64 // of media, when last looked
+	active       time.Time
+	sessionUntil time.Time // end of the session timer (RFC 4028), zero: none
+	tm           timer
+}
+
+func (c *call) timer() *timer { return &c.tm }
+
+// dialog is one dialog of a call (RFC 3261 section 12): a fork has several.
+type dialog struct {
+	local, remote uint64 // hashes of the tags; local is the inside party's
+	session       *session
+	confirmed     bool
+	invite        *transaction // that began it
+}
+
+const (
+	maxCallPeers        = 16
+	maxCallDialogs      = 32
+	maxCallTransactions = 64
+)
+
+// tags returns the inside and the outside party's tag: From is the tag of the
+// one that sent the request.
+func (e *Engine) tags(w *Worker, outbound bool) (local, remote uint64) {
+	m := &w.msg
+	local, remote = e.hash(m.Bytes(m.FromTag)), e.hash(m.Bytes(m.ToTag))
+	if outbound != m.Request {
+		local, remote = remote, local
+	}
+	return local, remote
+}
+
+// negotiates reports whether messages of a method carry offers and answers
+// (RFC 3261 section 13, RFC 3262, RFC 3311).
+func negotiates(m sipmsg.Method) bool {
+	switch m {
+	case sipmsg.MethodInvite, sipmsg.MethodAck, sipmsg.MethodPrack, sipmsg.MethodUpdate:
+		return true
+	}
+	return false
+}
+
+// call returns the call of the message, or nil where it has none. An INVITE
+// begins one, and so does a message of a call that began before the daemon.
+func (e *Engine) call(w *Worker, t *transaction, outbound bool) *call {
+	m := &w.msg
+	if !negotiates(m.CSeqMethod) && m.CSeqMethod != sipmsg.MethodBye {
+		return nil
+	}
+	key := callKey{e.hash(m.Bytes(m.CallID)), w.inside}
+	c := e.calls[key]
+	if c == nil {
+		if !e.beginsCall(w, t, outbound) {
+			return nil
+		}
+		if c = e.newCall(w, key); c == nil {
+			return nil
+		}
+	}
+	if m.Request && outbound || t != nil && !m.Request && !outbound {
+		c.addPeer(w.far.Addr())
+	}
+	if t != nil && t.call == nil && t.final == 0 && m.Request {
+		if len(c.transactions) < maxCallTransactions {
+			t.call = c
+			// A BYE from a host that has no part in the call is the phone's to
+			// judge; it closes nothing here.
+			if outbound || m.Method != sipmsg.MethodBye || slices.Contains(c.peers, w.far.Addr()) {
+				t.dialog = c.dialog(e.tags(w, outbound))
+			}
+			c.transactions = append(c.transactions, t)
+		}
+	}
+	return c
+}
+
+func (e *Engine) beginsCall(w *Worker, t *transaction, outbound bool) bool {
+	m := &w.msg
+	if t != nil && t.final != 0 {
+		return false // a retransmission: the call is over
+	}
+	if w.binding == nil || m.CSeqMethod == sipmsg.MethodBye || !m.Request && m.Status >= 300 {
+		return false
+	}
+	if m.Request && m.Method == sipmsg.MethodInvite {
+		return true
+	}
+	return outbound && len(w.bodies) > 0 || !outbound && m.Request && m.Method == sipmsg.MethodUpdate && t != nil
+}
+
+func (e *Engine) newCall(w *Worker, key callKey) *call {
+	h := e.host(w.inside.Addr())
+	if len(e.calls) >= e.cfg.Limits.Calls || h.calls >= e.cfg.Limits.CallsPerHost {
+		e.stats.LimitRefusals++
+		e.log.warn("limit", w.inside.Addr(), "a call gets no media: too many calls are open",
+			"call", e.log.text(w.msg.Bytes(w.msg.CallID)), "of the host", h.calls, "in all", len(e.calls))
+		e.dropHost(w.inside.Addr())
+		return nil
+	}
+	c := &call{key: key, id: string(w.msg.Bytes(w.msg.CallID)), binding: w.binding, active: w.now}
+	c.addPeer(w.far.Addr())
+	c.binding.calls++
+	h.calls++
+	e.calls[key] = c
+	e.stats.Calls++
+	e.wheel.set(c, w.now.Add(inviteWait))
+	return c
+}
+
+func (c *call) addPeer(a netip.Addr) {
+	if !slices.Contains(c.peers, a) && len(c.peers) < maxCallPeers {
+		c.peers = append(c.peers, a)
+	}
+}
+
+// dialog returns the dialog with these tags, or nil.
+func (c *call) dialog(local, remote uint64) *dialog {
+	for _, d := range c.dialogs {
+		if d.local == local && d.remote == remote {
+			return d
+		}
+	}
+	return nil
+}
+
+// establish returns the dialog of a message that has both tags, creating it for
+// a response to the INVITE that begins it.
+func (e *Engine) establish(c *call, w *Worker, t *transaction, outbound bool) *dialog {
+	local, remote := e.tags(w, outbound)
+	if local == 0 || remote == 0 {
+		return nil
+	}
+	d := c.dialog(local, remote)
+	if d == nil && len(c.dialogs) < maxCallDialogs {
+		d = &dialog{local: local, remote: remote, invite: t}
+		c.dialogs = append(c.dialogs, d)
+	}
+	return d
+}
+
+// conclude draws the consequences of a response for its transaction's dialog.
+func (e *Engine) conclude(c *call, w *Worker, t *transaction, d *dialog) {
+	m := &w.msg
+	if m.Request || t == nil || t.call != c {
+		return
+	}
+	if m.Status < 200 {
+		if t.key.method == sipmsg.MethodInvite && m.Status > 100 && t.final == 0 {
+			e.wheel.set(t, w.now.Add(inviteWait))
+		}
+		return
+	}
+	if t.final != 0 && t.final < 300 && m.Status >= 300 {
+		return // a late failure of another branch does not undo a success
+	}
+	t.final = m.Status
+	wait := transactionEnd
+	success := m.Status < 300
+	switch t.key.method {
+	case sipmsg.MethodInvite, sipmsg.MethodUpdate, sipmsg.MethodPrack:
+		switch {
+		case success:
+			e.succeed(c, w, t, d)
+		case t.challenged():
+			wait = challengeWait
+			e.fail(c, t)
+		default:
+			e.dropOffer(t)
+			e.fail(c, t)
+			e.closeIfOver(c)
+		}
+	case sipmsg.MethodBye:
+		if !t.challenged() {
+			e.bye(c, t)
+		}
+	}
+	e.wheel.set(t, w.now.Add(wait))
+}
+
+func (e *Engine) succeed(c *call, w *Worker, t *transaction, d *dialog) {
+	if !t.lateOnly {
+		e.dropOffer(t)
+	}
+	if t.key.method == sipmsg.MethodInvite && d != nil {
+		d.confirmed = true
+		e.wheel.set(c, w.now.Add(e.cfg.RTPTimeout/4))
+	}
+	if s := w.msg.SessionExpires; s > 0 && t.key.method != sipmsg.MethodPrack {
+		c.sessionUntil = w.now.Add(time.Duration(s)*time.Second + transactionEnd)
+	}
+	c.active = w.now
+}
+
+// fail ends the early dialogs of an INVITE that failed. A dialog that another
+// INVITE began keeps its session (RFC 3261 section 14.1).
+func (e *Engine) fail(c *call, t *transaction) {
+	c.dialogs = slices.DeleteFunc(c.dialogs, func(d *dialog) bool {
+		if d.invite != t || d.confirmed {
+			return false
+		}
+		e.release(d.session)
+		return true
+	})
+}
+
+// bye ends the dialog that an answered BYE names.
+func (e *Engine) bye(c *call, t *transaction) {
+	if t.dialog == nil {
+		return
+	}
+	e.release(t.dialog.session)
+	if inv := t.dialog.invite; inv != nil {
+		e.dropOffer(inv)
+	}
+	for _, u := range c.transactions {
+		if u.dialog == t.dialog {
+			e.dropOffer(u)
+		}
+	}
+	c.dialogs = slices.DeleteFunc(c.dialogs, func(d *dialog) bool { return d == t.dialog })
+	e.closeIfOver(c)
+}
+
+// endTransaction ends one transaction of the call for good.
+func (c *call) endTransaction(e *Engine, t *transaction) {
+	e.dropOffer(t)
+	switch {
+	case t.key.method == sipmsg.MethodBye && t.final == 0:
+		e.bye(c, t) // nobody answers: the caller has given up all the same
+	case t.key.method == sipmsg.MethodInvite:
+		e.fail(c, t) // forks that were not answered
+	}
+	c.transactions = slices.DeleteFunc(c.transactions, func(u *transaction) bool { return u == t })
+	t.call = nil
+	e.closeIfOver(c)
+}
+
+// closeIfOver closes a call that has no dialog left and waits for none.
+func (e *Engine) closeIfOver(c *call) {
+	if len(c.dialogs) > 0 {
+		return
+	}
+	for _, t := range c.transactions {
+		if t.offer != nil || t.key.method == sipmsg.MethodInvite && t.final == 0 {
+			return
+		}
+	}
+	e.closeCall(c)
+}
+
+// closeCall releases everything that the call holds.
+func (e *Engine) closeCall(c *call) {
+	if e.calls[c.key] != c {
+		return
+	}
+	delete(e.calls, c.key)
+	for _, d := range c.dialogs {
+		e.release(d.session)
+	}
+	for _, t := range c.transactions {
+		e.dropOffer(t)
+		t.call, t.dialog = nil, nil
+	}
+	c.tm.deadline = time.Time{}
+	c.binding.calls--
+	e.host(c.key.inside.Addr()).calls--
+	e.dropHost(c.key.inside.Addr())
+}
+
+// expire looks whether the call still has media.
+func (c *call) expire(e *Engine, now time.Time) {
+	if !c.sessionUntil.IsZero() && now.After(c.sessionUntil) {
+		e.log.info("call closed: its session timer has run out", "call", e.log.text([]byte(c.id)))
+		e.closeCall(c)
+		return
+	}
+	var publics [16]netip.AddrPort
+	list, held, confirmed := publics[:0], false, false
+	for _, d := range c.dialogs {
+		confirmed = confirmed || d.confirmed
+		if d.session == nil {
+			continue
+		}
+		held = held || d.session.held
+		for _, h := range d.session.holds {
+			list = append(list, h.mapping.public)
+		}
+	}
+	if len(list) > 0 {
+		counts := make([]uint64, len(list))
+		e.kernel.Packets(list, counts)
+		var sum uint64
+		for _, n := range counts {
+			sum += n
+		}
+		if sum != c.packets {
+			c.packets, c.active = sum, now
+		}
+	}
+	idle := e.cfg.RTPTimeout
+	if held || len(list) == 0 {
+		idle = e.cfg.HoldTimeout
+	}
+	if !confirmed {
+		idle = max(idle, inviteWait) // ringing, which its transaction ends
+	}
+	if now.Sub(c.active) >= idle {
+		e.log.info("call closed: no media", "call", e.log.text([]byte(c.id)), "for", now.Sub(c.active).Round(time.Second))
+		e.stats.CallsTimedOut++
+		e.closeCall(c)
+		return
+	}
+	e.wheel.set(c, now.Add(e.cfg.RTPTimeout/4))
+}

@@ -1,0 +1,158 @@
+package nat
+
+import (
+	"hash/maphash"
+	"log/slog"
+	"math/rand/v2"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// Engine holds the bindings, calls and streams of a firewall. It is safe for
+// concurrent use; one lock guards all of it, since a message holds it for some
+// microseconds, and a message that opens something for one exchange with the
+// kernel.
+type Engine struct {
+	cfg    Config
+	kernel Kernel
+	now    func() time.Time
+	log    *reporter
+	seed   maphash.Seed
+	random *rand.Rand
+
+	mu           sync.Mutex
+	wheel        wheel
+	hosts        map[netip.Addr]*host
+	bindings     map[netip.AddrPort]*binding // by inside endpoint
+	publics      map[netip.AddrPort]*binding // by public endpoint
+	mappings     map[netip.AddrPort]*mapping // media, by inside endpoint
+	media        map[netip.AddrPort]*mapping // media, by public endpoint
+	pools        map[netip.Addr]*ports       // by public address
+	transactions map[transactionKey]*transaction
+	calls        map[callKey]*call
+
+	changes []Change   // of the message that is being handled
+	dirty   []*mapping // whose wanted state may differ from the kernel's
+	stats   Stats
+}
+
+// host counts what one inside host holds.
+type host struct {
+	bindings, calls, mappings, transactions int
+}
+
+// New returns an engine without any state. random must be unpredictable from
+// outside, now is read once for every message, and log receives what an
+// administrator should know.
+func New(cfg Config, kernel Kernel, now func() time.Time, random rand.Source, log *slog.Logger) *Engine {
+	e := &Engine{
+		cfg: cfg.withDefaults(), kernel: kernel, now: now,
+		log: newReporter(log), seed: maphash.MakeSeed(), random: rand.New(random),
+		hosts:        make(map[netip.Addr]*host),
+		bindings:     make(map[netip.AddrPort]*binding),
+		publics:      make(map[netip.AddrPort]*binding),
+		mappings:     make(map[netip.AddrPort]*mapping),
+		media:        make(map[netip.AddrPort]*mapping),
+		pools:        make(map[netip.Addr]*ports),
+		transactions: make(map[transactionKey]*transaction),
+		calls:        make(map[callKey]*call),
+	}
+	e.wheel.at = now().Unix()
+	return e
+}
+
+// Tick lets time pass: leases are renewed, and what has ended is closed. It
+// is to be called about once a second.
+func (e *Engine) Tick() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	now := e.now()
+	e.wheel.advance(e, now)
+	e.commit(now)
+}
+
+// Adopt tells the engine of a mapping that was in the kernel when the daemon
+// started. Its public port stays taken, and a message that names its inside
+// endpoint gets it back. Media lives on while it carries packets.
+func (e *Engine) Adopt(inside, public netip.AddrPort, stream bool, remaining time.Duration) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	now := e.now()
+	if stream {
+		if e.mappings[inside] != nil || e.media[public] != nil {
+			return
+		}
+		m := e.addMapping(inside, public)
+		m.opened, m.open = true, true // so that an answer closes the guard
+		m.leaseEnd = now.Add(remaining)
+		e.wheel.set(m, now.Add(min(remaining, e.cfg.RTPTimeout)/4))
+		return
+	}
+	if e.bindings[inside] == nil && e.publics[public] == nil {
+		b := e.addBinding(inside, public, false, now)
+		b.until, b.leaseEnd = now.Add(remaining), now.Add(remaining)
+		e.wheel.set(b, b.until)
+	}
+}
+
+// commit brings the kernel to the wanted state.
+func (e *Engine) commit(now time.Time) {
+	for _, m := range e.dirty {
+		e.settle(m, now)
+	}
+	clear(e.dirty)
+	e.dirty = e.dirty[:0]
+	if len(e.changes) == 0 {
+		return
+	}
+	if err := e.kernel.Apply(e.changes); err != nil {
+		e.stats.KernelErrors++
+		e.log.kernel(err)
+	}
+	clear(e.changes)
+	e.changes = e.changes[:0]
+}
+
+func (e *Engine) change(c Change) { e.changes = append(e.changes, c) }
+
+func (e *Engine) host(a netip.Addr) *host {
+	h := e.hosts[a]
+	if h == nil {
+		h = new(host)
+		e.hosts[a] = h
+	}
+	return h
+}
+
+// dropHost forgets a host that holds nothing.
+func (e *Engine) dropHost(a netip.Addr) {
+	if h := e.hosts[a]; h != nil && *h == (host{}) {
+		delete(e.hosts, a)
+	}
+}
+
+// pool returns the ports of a public address.
+func (e *Engine) pool(public netip.Addr) *ports {
+	p := e.pools[public]
+	if p == nil {
+		p = newPorts(e.cfg.PortLow, e.cfg.PortHigh, e.random)
+		e.pools[public] = p
+	}
+	return p
+}
+
+// announced returns what messages call a public address.
+func (e *Engine) announced(public netip.Addr) netip.Addr {
+	if e.cfg.Announced.IsValid() {
+		return e.cfg.Announced
+	}
+	return public
+}
+
+func (e *Engine) hash(b []byte) uint64 {
+	if len(b) == 0 {
+		return 0
+	}
+	return maphash.Bytes(e.seed, b)
+}

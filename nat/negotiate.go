@@ -1,0 +1,193 @@
+package nat
+
+import (
+	"net/netip"
+	"slices"
+
+	"sipnatd/sipmsg"
+)
+
+// farMedia is what the SDP of a far party says.
+type farMedia struct {
+	sources []netip.Addr
+	unknown bool // it names a host that only a resolver could tell
+	held    bool
+	lines   []farLine
+}
+
+// farLine is where the far party receives one m-line's media. Both endpoints
+// are invalid where the line has port 0.
+type farLine struct {
+	rtp, rtcp netip.AddrPort
+	rejected  bool
+}
+
+func (f *farMedia) reset() {
+	*f = farMedia{sources: f.sources[:0], lines: f.lines[:0]}
+}
+
+func (f *farMedia) clone() *farMedia {
+	c := *f
+	c.sources, c.lines = slices.Clone(f.sources), slices.Clone(f.lines)
+	return &c
+}
+
+// pending returns the INVITE transaction whose offer, made in a response, waits
+// for an answer from the inside (far true) or the outside party (RFC 3261
+// section 13.2.1; RFC 6337 section 2.2, patterns 2 and 3 of the offer in a
+// response). ACK names it by its sequence number; PRACK is in its dialog.
+func (c *call) pending(w *Worker, far bool) *transaction {
+	for _, t := range c.transactions {
+		if t.key.method != sipmsg.MethodInvite || !t.lateOnly {
+			continue
+		}
+		if w.msg.Method == sipmsg.MethodAck && t.cseq != w.msg.CSeq {
+			continue
+		}
+		if far && t.far != nil || !far && t.offer != nil {
+			return t
+		}
+	}
+	return nil
+}
+
+// inside takes in the SDP that a message from inside carries: w.holds are the
+// mappings that it names.
+func (e *Engine) inside(c *call, w *Worker, t *transaction, d *dialog) {
+	m := &w.msg
+	switch {
+	case m.Request && (m.Method == sipmsg.MethodAck || m.Method == sipmsg.MethodPrack):
+		if p := c.pending(w, true); p != nil {
+			e.agree(w, d, w.holds, p.far)
+			e.dropOffer(p)
+		} else if t != nil {
+			e.offerInside(w, t)
+		} else if d != nil && d.session == nil {
+			e.agree(w, d, w.holds, &farMedia{unknown: true})
+		}
+	case m.Request && t != nil:
+		e.offerInside(w, t)
+	case !m.Request && t != nil && t.offered:
+		if t.far != nil {
+			e.agree(w, d, w.holds, t.far)
+		}
+	case !m.Request && t != nil && t.key.method == sipmsg.MethodInvite && t.call == c:
+		if d != nil && d.session != nil && d.session.answered && d.invite == t && sameHolds(d.session.holds, w.holds) {
+			return // the 200 once more, or after a reliable 183 that was answered
+		}
+		t.lateOnly = true
+		e.offerInside(w, t)
+		t.offered = false
+	case !m.Request && d != nil && d.session == nil:
+		e.agree(w, d, w.holds, &farMedia{unknown: true}) // its offer came before the daemon
+	}
+}
+
+// offerInside makes the message's SDP the transaction's offer.
+func (e *Engine) offerInside(w *Worker, t *transaction) {
+	t.offered = true
+	if t.offer != nil && sameHolds(t.offer.holds, w.holds) || t.final != 0 && !t.lateOnly {
+		return // a retransmission
+	}
+	if t.call == nil {
+		return
+	}
+	s := &session{holds: slices.Clone(w.holds), held: w.held}
+	e.attach(s)
+	e.release(t.offer)
+	t.offer = s
+}
+
+// outside takes in the SDP that a message from outside carries: w.farMedia.
+func (e *Engine) outside(c *call, w *Worker, t *transaction, d *dialog) {
+	m := &w.msg
+	switch {
+	case m.Request && (m.Method == sipmsg.MethodAck || m.Method == sipmsg.MethodPrack):
+		if p := c.pending(w, false); p != nil {
+			e.agree(w, d, p.offer.holds, &w.farMedia)
+			e.dropOffer(p)
+		} else if t != nil {
+			t.offered, t.far = true, w.farMedia.clone()
+		}
+	case m.Request && t != nil:
+		t.offered = true
+		if t.far == nil && t.final == 0 {
+			t.far = w.farMedia.clone()
+		}
+	case !m.Request && t != nil && t.offered:
+		if t.offer == nil {
+			return // answered and over; a retransmission
+		}
+		e.agree(w, d, t.offer.holds, &w.farMedia)
+		if !t.offer.answered {
+			t.offer.answered = true // the guard closes; further forks name their sources
+			e.attach(t.offer)
+		}
+	case !m.Request && t != nil && t.key.method == sipmsg.MethodInvite:
+		if d == nil || d.session == nil || !d.session.answered || d.invite != t {
+			t.lateOnly = true
+			t.far = w.farMedia.clone()
+		}
+	}
+}
+
+// agree makes an offer and its answer the dialog's session. The old session is
+// released after the new one holds its mappings, so that a stream that both
+// have keeps its public port.
+func (e *Engine) agree(w *Worker, d *dialog, holds []hold, far *farMedia) {
+	if d == nil {
+		return
+	}
+	if s := d.session; s != nil && sameAgreement(s, holds, far, w.held) {
+		return
+	}
+	s := &session{
+		sources: slices.Clone(far.sources), unknown: far.unknown,
+		answered: true, held: w.held || far.held,
+	}
+	for _, h := range holds {
+		if h.line < len(far.lines) {
+			l := far.lines[h.line]
+			if l.rejected {
+				continue
+			}
+			h.far = l.rtp
+			if h.rtcp {
+				h.far = l.rtcp
+			}
+		}
+		s.holds = append(s.holds, h)
+	}
+	e.attach(s)
+	e.release(d.session)
+	d.session = s
+}
+
+// sameAgreement reports whether a session is what the offer and the answer say.
+func sameAgreement(s *session, holds []hold, far *farMedia, held bool) bool {
+	if !s.answered || s.held != (held || far.held) || s.unknown != far.unknown || !slices.Equal(s.sources, far.sources) {
+		return false
+	}
+	n := 0
+	for _, h := range holds {
+		want := netip.AddrPort{}
+		if h.line < len(far.lines) {
+			l := far.lines[h.line]
+			if l.rejected {
+				continue
+			}
+			if want = l.rtp; h.rtcp {
+				want = l.rtcp
+			}
+		}
+		if n >= len(s.holds) || s.holds[n].mapping != h.mapping || s.holds[n].far != want {
+			return false
+		}
+		n++
+	}
+	return n == len(s.holds)
+}
+
+func sameHolds(a, b []hold) bool {
+	return slices.EqualFunc(a, b, func(x, y hold) bool { return x.mapping == y.mapping && x.line == y.line })
+}

@@ -1,0 +1,283 @@
+package nat
+
+import (
+	"net/netip"
+
+	"sipnatd/sipmsg"
+)
+
+// outbound handles a message from inside: what names inside endpoints gets
+// their public form.
+func (e *Engine) outbound(w *Worker, p *Packet) {
+	m := &w.msg
+	w.binding = e.bind(p, w.now)
+	t := e.transaction(w, true)
+	if b := w.binding; b != nil && m.Request {
+		e.allowPeer(b, w.far.Addr(), w.now)
+	}
+	c := e.call(w, t, true)
+
+	e.outboundURI(w, m.RequestURI, false)
+	for _, h := range m.Headers {
+		e.outboundHeader(w, h, t, c)
+	}
+	if m.Request {
+		e.outboundVia(w)
+	}
+	negotiating := negotiates(m.CSeqMethod) && (m.Request || m.Status < 300)
+	w.tracked, w.refusing = negotiating && c != nil, negotiating && c == nil
+	for _, body := range w.bodies {
+		if w.sdp.Index(m.Raw, body) == nil {
+			e.outboundSDP(w)
+		}
+	}
+	if c == nil {
+		return
+	}
+	d := e.dialogOf(c, w, t, true)
+	if t != nil && t.call == c && t.dialog == nil && m.Request {
+		t.dialog = d
+	}
+	if len(w.bodies) > 0 && w.tracked {
+		e.inside(c, w, t, d)
+	}
+	e.conclude(c, w, t, d)
+}
+
+// dialogOf returns the dialog of a message. A response to an INVITE that begins
+// one, and an ACK or a re-INVITE of a call that began before the daemon,
+// establish it.
+func (e *Engine) dialogOf(c *call, w *Worker, t *transaction, outbound bool) *dialog {
+	m := &w.msg
+	local, remote := e.tags(w, outbound)
+	if d := c.dialog(local, remote); d != nil {
+		return d
+	}
+	switch {
+	case !m.Request && m.Status > 100 && m.Status < 300 && negotiates(m.CSeqMethod) && (t == nil || t.call == c):
+		if t != nil && t.key.method != sipmsg.MethodInvite {
+			t = nil
+		}
+		return e.establish(c, w, t, outbound)
+	case m.Request && outbound && m.Method != sipmsg.MethodBye:
+		return e.establish(c, w, nil, outbound)
+	}
+	return nil
+}
+
+func (e *Engine) outboundHeader(w *Worker, h sipmsg.Header, t *transaction, c *call) {
+	switch h.Kind {
+	case sipmsg.HdrContact, sipmsg.HdrRecordRoute, sipmsg.HdrPath:
+		for it := w.msg.Addresses(h); ; {
+			a, ok := it.Next()
+			if !ok {
+				return
+			}
+			e.outboundContact(w, a.URI, h.Kind == sipmsg.HdrContact)
+		}
+	case sipmsg.HdrRoute, sipmsg.HdrServiceRoute:
+		for it := w.msg.Addresses(h); ; {
+			a, ok := it.Next()
+			if !ok {
+				return
+			}
+			e.outboundURI(w, a.URI, true)
+		}
+	case sipmsg.HdrFrom:
+		e.outboundParty(w, w.msg.From.URI, t, c, true)
+	case sipmsg.HdrTo:
+		e.outboundParty(w, w.msg.To.URI, t, c, false)
+	case sipmsg.HdrReplyTo, sipmsg.HdrReferTo, sipmsg.HdrReferredBy, sipmsg.HdrPAssertedIdentity,
+		sipmsg.HdrPPreferredIdentity, sipmsg.HdrRemotePartyID, sipmsg.HdrDiversion, sipmsg.HdrHistoryInfo:
+		for it := w.msg.Addresses(h); ; {
+			a, ok := it.Next()
+			if !ok {
+				return
+			}
+			e.outboundURI(w, a.URI, true)
+		}
+	}
+}
+
+// outboundVia makes the topmost Via name the public endpoint, so that the
+// answers come back to it. In a request it is always the sender's own; the port
+// is written where the sender wrote one, or where it is not the default.
+func (e *Engine) outboundVia(w *Worker) {
+	port := w.inside.Port()
+	if w.binding != nil {
+		port = w.binding.public.Port()
+	}
+	if w.msg.Via.Port.Empty() && port == sipPort {
+		port = 0
+	}
+	w.replace(w.msg.Via.SentBy, e.announced(w.publicAddr()), port)
+}
+
+// publicAddr is the address of the message's public endpoint.
+func (w *Worker) publicAddr() netip.Addr {
+	if w.binding != nil {
+		return w.binding.public.Addr()
+	}
+	return w.public
+}
+
+// outboundContact rewrites a URI by which the sender wants to be reached. One
+// that names another port of the sender's host gets a binding of its own.
+func (e *Engine) outboundContact(w *Worker, u sipmsg.URI, contact bool) {
+	addr, ok := sipmsg.ParseAddr(w.msg.Bytes(u.Host))
+	if !ok {
+		return
+	}
+	ep := netip.AddrPortFrom(addr, uriPort(u))
+	if addr == w.inside.Addr() && w.overUDP(u) {
+		b := e.bindings[ep]
+		if b == nil && ep.Port() >= lowestMediaPort {
+			b = e.newBinding(ep, netip.AddrPort{}, w.public, w.now)
+		}
+		if b != nil {
+			if b != w.binding {
+				b.lastSent = w.now
+				e.extend(b, w.now)
+				e.allowPeer(b, w.far.Addr(), w.now)
+			}
+			if contact {
+				b.bare = u.Port.Empty()
+			}
+		}
+	}
+	if private(addr) && !e.cfg.Networks.Outside(addr) && addr != w.far.Addr() {
+		e.toPublic(w, u, ep)
+		return
+	}
+	e.outboundURI(w, u, true)
+}
+
+// outboundURI rewrites a URI that names an inside address. Where only a binding
+// counts (the Request-URI), hosts without one stay.
+func (e *Engine) outboundURI(w *Worker, u sipmsg.URI, hosts bool) {
+	if addr, ok := sipmsg.ParseAddr(w.msg.Bytes(u.Host)); ok {
+		ep := netip.AddrPortFrom(addr, uriPort(u))
+		if e.bindings[ep] != nil || hosts && e.insideAddr(w, addr) {
+			e.toPublic(w, u, ep)
+		}
+	}
+}
+
+// toPublic writes the public form of an inside endpoint: that of its binding, or
+// the public address with the port as it is.
+func (e *Engine) toPublic(w *Worker, u sipmsg.URI, ep netip.AddrPort) {
+	if b := e.bindings[ep]; b != nil && w.overUDP(u) {
+		port := b.public.Port()
+		if u.Port.Empty() && port == sipPort {
+			port = 0
+		}
+		w.replace(u.HostPort, e.announced(b.public.Addr()), port)
+		return
+	}
+	w.replace(u.Host, e.announced(w.publicAddr()), 0)
+}
+
+// outboundParty rewrites the URI of From or To and remembers what it replaced,
+// or gives back what was replaced on the way in.
+func (e *Engine) outboundParty(w *Worker, u sipmsg.URI, t *transaction, c *call, from bool) {
+	if !w.msg.Request && t != nil {
+		if old := t.party(from); old != "" {
+			w.replaceText(u.HostPort, old)
+			return
+		}
+	}
+	addr, ok := sipmsg.ParseAddr(w.msg.Bytes(u.Host))
+	if !ok || !e.insideAddr(w, addr) {
+		return
+	}
+	if w.msg.Request {
+		e.remember(w, u, t, c, from, true)
+	}
+	if ep := netip.AddrPortFrom(addr, uriPort(u)); u.Port.Empty() || e.bindings[ep] == nil {
+		w.replace(u.Host, e.announced(w.publicAddr()), 0)
+	} else {
+		b := e.bindings[ep]
+		w.replace(u.HostPort, e.announced(b.public.Addr()), b.public.Port())
+	}
+}
+
+// remember keeps the text of a party's host and port for the responses and for
+// the dialog's requests from the other side.
+func (e *Engine) remember(w *Worker, u sipmsg.URI, t *transaction, c *call, from, outbound bool) {
+	text := w.msg.Bytes(u.HostPort)
+	if t != nil {
+		if from && t.from == "" {
+			t.from = string(text)
+		} else if !from && t.to == "" {
+			t.to = string(text)
+		}
+	}
+	if c != nil && outbound {
+		if from && c.local == "" {
+			c.local = string(text)
+		} else if !from && c.remote == "" {
+			c.remote = string(text)
+		}
+	}
+}
+
+func (t *transaction) party(from bool) string {
+	if from {
+		return t.from
+	}
+	return t.to
+}
+
+// insideAddr reports whether an address in a message is one of the inside.
+func (e *Engine) insideAddr(w *Worker, a netip.Addr) bool {
+	return a == w.inside.Addr() || a != w.far.Addr() && e.cfg.Networks.Inside(a)
+}
+
+// overUDP reports whether a URI asks for no other transport than UDP.
+func (w *Worker) overUDP(u sipmsg.URI) bool {
+	if u.Scheme == sipmsg.SchemeSIPS {
+		return false
+	}
+	v, ok := w.msg.Param(u.Params, "transport")
+	return !ok || equalFold(w.msg.Bytes(v), "udp")
+}
+
+func equalFold(b []byte, lower string) bool {
+	if len(b) != len(lower) {
+		return false
+	}
+	for i, c := range b {
+		if c >= 'A' && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		if c != lower[i] {
+			return false
+		}
+	}
+	return true
+}
+
+func uriPort(u sipmsg.URI) uint16 {
+	if u.PortNum > 0 && u.PortNum <= 65535 {
+		return uint16(u.PortNum)
+	}
+	return sipPort
+}
+
+// replace puts an address, and a port other than 0, in the place of a span.
+func (w *Worker) replace(s sipmsg.Span, addr netip.Addr, port uint16) {
+	w.text = sipmsg.AppendHostPort(w.text[:0], addr, int(port))
+	w.replaceBytes(s, w.text)
+}
+
+func (w *Worker) replaceText(s sipmsg.Span, text string) {
+	w.text = append(w.text[:0], text...)
+	w.replaceBytes(s, w.text)
+}
+
+// replaceBytes leaves alone what is the same already.
+func (w *Worker) replaceBytes(s sipmsg.Span, with []byte) {
+	if string(w.msg.Bytes(s)) != string(with) {
+		w.edits.Replace(s, with)
+	}
+}

@@ -1,0 +1,67 @@
+package nat
+
+import (
+	"log/slog"
+	"net/netip"
+	"strconv"
+	"time"
+)
+
+// reportEvery is how often one warning about one host is repeated.
+const reportEvery = 10 * time.Minute
+
+// maxReports bounds the memory for warnings that were given.
+const maxReports = 1024
+
+// reporter writes warnings, each kind once for a host and a while: a hostile
+// peer must not fill the log.
+type reporter struct {
+	log  *slog.Logger
+	seen map[reportKey]time.Time
+}
+
+type reportKey struct {
+	kind string
+	host netip.Addr
+}
+
+func newReporter(log *slog.Logger) *reporter {
+	return &reporter{log: log, seen: make(map[reportKey]time.Time)}
+}
+
+func (r *reporter) due(kind string, host netip.Addr) bool {
+	now := time.Now()
+	k := reportKey{kind, host}
+	if last, ok := r.seen[k]; ok && now.Sub(last) < reportEvery {
+		return false
+	}
+	if len(r.seen) >= maxReports {
+		clear(r.seen)
+	}
+	r.seen[k] = now
+	return true
+}
+
+func (r *reporter) warn(kind string, host netip.Addr, msg string, args ...any) {
+	if r.due(kind, host) {
+		r.log.Warn(msg, append([]any{"host", host}, args...)...)
+	}
+}
+
+func (r *reporter) info(msg string, args ...any) { r.log.Info(msg, args...) }
+
+func (r *reporter) kernel(err error) {
+	if r.due(err.Error(), netip.Addr{}) {
+		r.log.Error("the kernel refused a change", "error", err)
+	}
+}
+
+// text makes a part of a message fit for a log line: control characters are
+// escaped, and what is long is cut.
+func (r *reporter) text(b []byte) string {
+	if len(b) > 128 {
+		b = b[:128]
+	}
+	q := strconv.QuoteToASCII(string(b))
+	return q[1 : len(q)-1]
+}

@@ -1,0 +1,130 @@
+package nat
+
+import (
+	"net/netip"
+	"time"
+
+	"sipnatd/sipmsg"
+)
+
+const (
+	// transactionEnd is how long a transaction is remembered after its last
+	// message, or a request that is not an INVITE waits for its answer:
+	// 64*T1 (RFC 3261 sections 17.1.2.2 and 17.2.1).
+	transactionEnd = 32 * time.Second
+
+	// inviteWait is how long an INVITE may ring without a further provisional
+	// response: Timer C (RFC 3261 section 16.6), with some slack.
+	inviteWait = offerLease
+
+	// challengeWait is how long the streams of a challenged INVITE stay for
+	// the one that follows with credentials.
+	challengeWait = 4 * time.Second
+)
+
+// transactionKey names a transaction as RFC 3261 section 17.1.3 does: by the
+// branch of the topmost Via and the method. outbound is the request's way.
+type transactionKey struct {
+	branch   uint64
+	inside   netip.AddrPort
+	method   sipmsg.Method
+	outbound bool
+}
+
+// transaction is a request and its responses. It remembers what was replaced in
+// the request, so that the responses bring back the very same bytes.
+type transaction struct {
+	key  transactionKey
+	peer netip.Addr // the far host
+	cseq uint32
+
+	sentBy   string // of the topmost Via; "" in requests from outside
+	from, to string // host and port of the URIs, where they were replaced
+
+	call     *call
+	dialog   *dialog // nil for the INVITE that begins one
+	final    int     // status of the final response, 0: none yet
+	offered  bool    // the request carried SDP
+	offer    *session
+	far      *farMedia // SDP of the far party that awaits its answer
+	lateOnly bool      // the offer is in a response, its answer comes in ACK or PRACK
+	tm       timer
+}
+
+func (t *transaction) timer() *timer { return &t.tm }
+
+// key returns the name of the message's transaction.
+func (e *Engine) transactionKey(w *Worker, outbound bool) transactionKey {
+	m := &w.msg
+	k := transactionKey{inside: w.inside, method: m.CSeqMethod, outbound: outbound == m.Request}
+	if branch := m.Bytes(m.Via.Branch); len(branch) > 0 {
+		k.branch = e.hash(branch)
+	} else { // RFC 2543 has no branch; these three identify the request
+		k.branch = e.hash(m.Bytes(m.CallID)) ^ e.hash(m.Bytes(m.FromTag))*3 ^ uint64(m.CSeq)
+	}
+	if m.Request {
+		k.method = m.Method
+	}
+	return k
+}
+
+// transaction returns the transaction of the message; a request that is not
+// an ACK begins one. It is nil where there is none, or no room for it.
+func (e *Engine) transaction(w *Worker, outbound bool) *transaction {
+	m := &w.msg
+	if m.Request && m.Method == sipmsg.MethodAck {
+		return nil
+	}
+	key := e.transactionKey(w, outbound)
+	t := e.transactions[key]
+	if t != nil || !m.Request {
+		return t
+	}
+	h := e.host(w.inside.Addr())
+	if len(e.transactions) >= e.cfg.Limits.Transactions || h.transactions >= e.cfg.Limits.TransactionsHost {
+		e.stats.LimitRefusals++
+		e.log.warn("limit", w.inside.Addr(), "a SIP transaction is not remembered: too many are open",
+			"of the host", h.transactions, "in all", len(e.transactions))
+		e.dropHost(w.inside.Addr())
+		return nil
+	}
+	t = &transaction{key: key, peer: w.far.Addr(), cseq: m.CSeq}
+	if outbound {
+		t.sentBy = string(m.Bytes(m.Via.SentBy))
+	}
+	e.transactions[key] = t
+	h.transactions++
+	wait := transactionEnd
+	if m.Method == sipmsg.MethodInvite {
+		wait = inviteWait
+	}
+	e.wheel.set(t, w.now.Add(wait))
+	return t
+}
+
+// expire ends a transaction that has been answered, or that never will be.
+func (t *transaction) expire(e *Engine, now time.Time) {
+	if c := t.call; c != nil {
+		if t.challenged() && t.offer != nil {
+			e.dropOffer(t)
+			e.wheel.set(t, now.Add(transactionEnd))
+			e.closeIfOver(c)
+			return
+		}
+		c.endTransaction(e, t)
+	}
+	delete(e.transactions, t.key)
+	e.host(t.key.inside.Addr()).transactions--
+	e.dropHost(t.key.inside.Addr())
+}
+
+// challenged reports whether the request is expected again with credentials
+// (RFC 3261 sections 22.2 and 22.3) or with a longer session timer (RFC 4028).
+func (t *transaction) challenged() bool {
+	return t.final == 401 || t.final == 407 || t.final == 422 || t.final == 494
+}
+
+func (e *Engine) dropOffer(t *transaction) {
+	e.release(t.offer)
+	t.offer, t.far = nil, nil
+}

@@ -1,0 +1,116 @@
+package nat
+
+import (
+	"errors"
+	"net/netip"
+	"time"
+
+	"sipnatd/sipmsg"
+)
+
+// Packet is a UDP datagram that the firewall forwards between an inside and an
+// outside interface, with the addresses that it has in the forward hook: an
+// outbound one still has its inside source, an inbound one already has its
+// inside destination.
+type Packet struct {
+	Outbound bool // inside to outside
+	Src, Dst netip.AddrPort
+	Public   netip.Addr // the outside interface's address
+	Payload  []byte
+}
+
+// Worker handles packets for one goroutine. Its buffers are reused: a message
+// that opens nothing new is handled without allocation.
+type Worker struct {
+	engine *Engine
+	msg    sipmsg.Message
+	sdp    sipmsg.SDP
+	edits  sipmsg.Edits
+	bodies []sipmsg.Span
+	out    []byte
+	text   []byte // one replacement at a time
+
+	now         time.Time
+	inside, far netip.AddrPort // the packet's endpoints
+	public      netip.Addr
+	binding     *binding // of the inside endpoint, nil where there is none
+	holds       []hold   // the mappings that SDP from inside names
+	farMedia    farMedia // what SDP from outside says
+	held        bool     // SDP from inside puts the media on hold
+	lines       []mediaLine
+	tracked     bool // its SDP may open streams
+	refusing    bool // its SDP should open streams, and a limit forbids it
+}
+
+// NewWorker returns a worker of the engine.
+func (e *Engine) NewWorker() *Worker { return &Worker{engine: e} }
+
+// Handle decides about a packet. It returns the payload to send on, which is
+// the worker's until its next call, or nil where the packet goes on as it is.
+// Everything that the message opens is in the kernel when it returns.
+func (w *Worker) Handle(p *Packet) []byte {
+	e := w.engine
+	if err := w.msg.Index(p.Payload); err != nil {
+		e.refuse(p, err)
+		return nil
+	}
+	w.bodies = w.msg.SDPBodies(w.bodies[:0])
+	w.edits.Reset(p.Payload)
+	w.holds = w.holds[:0]
+	w.farMedia.reset()
+	w.held = false
+	w.public = p.Public
+
+	e.mu.Lock()
+	w.now = e.now()
+	e.stats.Messages++
+	if p.Outbound {
+		w.inside, w.far = p.Src, p.Dst
+		e.outbound(w, p)
+	} else {
+		w.inside, w.far = p.Dst, p.Src
+		e.inbound(w)
+	}
+	w.edits.FixContentLength(&w.msg)
+	changed := w.edits.Len() > 0
+	if changed {
+		e.stats.Rewritten++
+	}
+	e.commit(w.now)
+	e.mu.Unlock()
+
+	if !changed {
+		return nil
+	}
+	out, err := w.edits.Splice(w.out[:0])
+	if err != nil {
+		e.mu.Lock()
+		e.log.warn("splice", w.inside.Addr(), "a message was passed on as it was: its parts overlap", "error", err)
+		e.mu.Unlock()
+		return nil
+	}
+	w.out = out
+	return out
+}
+
+// refuse counts what is not a SIP message. It passes as it is and opens nothing.
+func (e *Engine) refuse(p *Packet, err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if errors.Is(err, sipmsg.ErrKeepAlive) {
+		e.stats.KeepAlives++
+		if b := e.bindings[p.Src]; b != nil && p.Outbound {
+			b.lastSent = e.now()
+			e.extend(b, b.lastSent)
+			e.commit(b.lastSent)
+		}
+		return
+	}
+	e.stats.NotSIP++
+	host := p.Dst.Addr()
+	if p.Outbound {
+		host = p.Src.Addr()
+	}
+	e.log.warn("notsip", host, "a packet on a SIP port is not a SIP message: it passed untouched and opened nothing",
+		"reason", err, "from", p.Src, "to", p.Dst)
+}
