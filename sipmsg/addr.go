@@ -150,7 +150,12 @@ func AppendHostPort(dst []byte, addr netip.Addr, port int) []byte {
 	}
 	if port != 0 {
 		dst = append(dst, ':')
-		dst = strconv.AppendInt(dst, int64(port), 10)
+		dst = AppendPort(dst, port)
 	}
 	return dst
+}
+
+// AppendPort appends port in decimal, as it stands in URIs, Via and SDP.
+func AppendPort(dst []byte, port int) []byte {
+	return strconv.AppendInt(dst, int64(port), 10)
 }

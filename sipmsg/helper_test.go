@@ -1,9 +1,6 @@
 package sipmsg
 
-import (
-	"strings"
-	"testing"
-)
+import "testing"
 
 // want asserts the bytes of a span.
 func want(t *testing.T, m *Message, s Span, text string) {
@@ -23,9 +20,6 @@ func mustIndex(t testing.TB, text string) *Message {
 	}
 	return m
 }
-
-// wire turns LF line ends into CR LF.
-func wire(text string) string { return strings.ReplaceAll(text, "\n", "\r\n") }
 
 // request is a message with the given headers added to the mandatory ones.
 func request(headers, body string) string {

@@ -174,12 +174,12 @@ func (s *SDP) index(raw []byte, body Span) Reason {
 			end = body.Hi
 		} else {
 			line.Hi = end + 1
-		}
-		if end > pos && raw[end-1] == '\r' {
-			end--
-		}
-		if len(s.EOL) == 0 {
-			s.EOL = raw[end:line.Hi]
+			if end > pos && raw[end-1] == '\r' {
+				end--
+			}
+			if s.EOL == nil {
+				s.EOL = raw[end:line.Hi]
+			}
 		}
 		pos = line.Hi
 		if end-line.Lo >= 2 && raw[line.Lo+1] == '=' {
@@ -189,7 +189,7 @@ func (s *SDP) index(raw []byte, body Span) Reason {
 			}
 		}
 	}
-	if len(s.EOL) == 0 {
+	if s.EOL == nil {
 		s.EOL = crlf
 	}
 	s.finish()
@@ -246,6 +246,9 @@ func (s *SDP) connection(line, value Span) {
 	if i := index(b, addr.Lo, addr.Hi, '/'); i >= 0 {
 		c.Addr.Hi = i
 		c.TTL = Span{i + 1, addr.Hi}
+		if c.Addr.Empty() {
+			return
+		}
 	}
 	if c.Media != Session {
 		s.Media[c.Media].ConnCount++
