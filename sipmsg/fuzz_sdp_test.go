@@ -250,7 +250,7 @@ func masked(d *sdp.SessionDescription) {
 	mask := func(list []sdp.Attribute) {
 		for i, a := range list {
 			key := strings.ToLower(strings.TrimSpace(a.Key))
-			f := strings.Fields(a.Value)
+			f := strings.FieldsFunc(a.Value, func(r rune) bool { return r == ' ' || r == '\t' })
 			switch key {
 			case "rtcp":
 				blank(f, 0)

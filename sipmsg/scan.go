@@ -69,6 +69,14 @@ func skipToken(b []byte, i, hi int32) int32 {
 	return i
 }
 
+// skipWord returns the first position in b[i:hi] that is white space.
+func skipWord(b []byte, i, hi int32) int32 {
+	for i < hi && !isSpace(b[i]) {
+		i++
+	}
+	return i
+}
+
 // trim narrows [lo, hi) by the white space at its ends.
 func trim(b []byte, lo, hi int32) Span {
 	lo = skipSpace(b, lo, hi)

@@ -329,15 +329,11 @@ type words struct {
 // next returns the next word, or an absent span after the last one.
 func (w *words) next() Span {
 	lo := skipSpace(w.b, w.pos, w.hi)
-	i := lo
-	for i < w.hi && !isSpace(w.b[i]) {
-		i++
-	}
-	w.pos = i
-	if i == lo {
+	w.pos = skipWord(w.b, lo, w.hi)
+	if w.pos == lo {
 		return Span{}
 	}
-	return Span{lo, i}
+	return Span{lo, w.pos}
 }
 
 // lastWord returns the last word of s, or an empty span at its beginning.

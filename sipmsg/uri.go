@@ -87,20 +87,21 @@ func splitHostPort(b []byte, lo, hi int32) (host, port, hostPort Span) {
 		return
 	}
 	hostPort = Span{lo, hi}
-	i := lo
+	var colon int32
 	if b[lo] == '[' {
-		if i = index(b, lo, hi, ']'); i < 0 {
+		colon = index(b, lo, hi, ']') + 1
+		if colon == 0 || (colon < hi && b[colon] != ':') {
+			return hostPort, Span{}, hostPort // no reference: not an address
+		}
+	} else {
+		colon = index(b, lo, hi, ':')
+		if colon < 0 || index(b, colon+1, hi, ':') >= 0 {
 			return hostPort, Span{}, hostPort
 		}
-		i++
-	} else if i = index(b, lo, hi, ':'); i < 0 || index(b, i+1, hi, ':') >= 0 {
-		return hostPort, Span{}, hostPort
 	}
-	host = Span{lo, i}
-	if i < hi && b[i] == ':' {
-		port = Span{i + 1, hi}
-	} else {
-		hostPort.Hi = i
+	host = Span{lo, colon}
+	if colon < hi {
+		port = Span{colon + 1, hi}
 	}
 	return host, port, hostPort
 }

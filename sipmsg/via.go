@@ -78,29 +78,14 @@ func parseVia(b []byte, s Span) (Via, bool) {
 
 // parseSentBy reads host [":" port]; white space may stand around the colon.
 func (v *Via) parseSentBy(b []byte, s Span) bool {
-	end := s.Lo
-	for end < s.Hi && !isSpace(b[end]) {
-		end++
-	}
-	v.Host, v.Port, v.SentBy = splitHostPort(b, s.Lo, end)
+	v.Host, v.Port, v.SentBy = splitHostPort(b, s.Lo, skipWord(b, s.Lo, s.Hi))
 	if v.Host.Empty() {
 		return false
 	}
-	if v.Port.Empty() {
-		i := skipSpace(b, end, s.Hi)
-		if v.SentBy.Hi > v.Host.Hi || (i < s.Hi && b[i] == ':') {
-			if v.SentBy.Hi == v.Host.Hi {
-				i = skipSpace(b, i+1, s.Hi)
-			}
-			lo := i
-			for i < s.Hi && isDigit(b[i]) {
-				i++
-			}
-			if i > lo {
-				v.Port = Span{lo, i}
-				v.SentBy.Hi = i
-			}
-		}
+	if i := skipSpace(b, v.Host.Hi, s.Hi); v.Port.Empty() && i < s.Hi && b[i] == ':' {
+		i = skipSpace(b, i+1, s.Hi)
+		v.Port = Span{i, skipWord(b, i, s.Hi)}
+		v.SentBy.Hi = v.Port.Hi
 	}
 	v.PortNum = portNumber(v.Port.of(b))
 	return true
