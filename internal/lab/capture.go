@@ -1,11 +1,12 @@
 package lab
 
 import (
-	"encoding/binary"
 	"fmt"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -14,9 +15,11 @@ import (
 type Capture struct {
 	Name string
 
-	lab *Lab
-	fd  int
-	end [2]int // a pipe whose end wakes the reader
+	lab  *Lab
+	fd   int
+	end  [2]int // a pipe whose end wakes the reader
+	ring []byte // shared with the kernel
+	next int    // the frame of the ring that comes next
 
 	mu      sync.Mutex
 	grown   chan struct{}
@@ -30,9 +33,18 @@ type Capture struct {
 
 // frame is a captured Ethernet frame.
 type frame struct {
-	at   time.Time
-	data []byte
+	at         time.Time
+	data       []byte
+	out        bool
+	noChecksum bool // left to the "hardware"
 }
+
+// The ring holds this many frames of this size, enough for the MTU.
+const (
+	frameSize  = 2048
+	frameCount = 8192
+	blockSize  = 1 << 16
+)
 
 // newCapture opens a packet socket on an interface of the host and reads it
 // until close.
@@ -49,8 +61,9 @@ func newCapture(l *Lab, name string, h *Host, ifname string) (*Capture, error) {
 		if err != nil {
 			return err
 		}
-		unix.SetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 64<<20)
-		unix.SetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1)
+		if err := c.mapRing(); err != nil {
+			return err
+		}
 		index, err := ifIndex(ifname)
 		if err != nil {
 			return err
@@ -65,6 +78,26 @@ func newCapture(l *Lab, name string, h *Host, ifname string) (*Capture, error) {
 	}
 	go c.run()
 	return c, nil
+}
+
+// mapRing shares a ring with the kernel. Without one the kernel queues clones
+// of packets, which share their bytes with the originals, and the headers that
+// NAT and refragmentation write afterwards would show in the capture.
+func (c *Capture) mapRing() (err error) {
+	if err := unix.SetsockoptInt(c.fd, unix.SOL_PACKET, unix.PACKET_VERSION, unix.TPACKET_V2); err != nil {
+		return err
+	}
+	req := &unix.TpacketReq{
+		Block_size: blockSize,
+		Block_nr:   frameSize * frameCount / blockSize,
+		Frame_size: frameSize,
+		Frame_nr:   frameCount,
+	}
+	if err := unix.SetsockoptTpacketReq(c.fd, unix.SOL_PACKET, unix.PACKET_RX_RING, req); err != nil {
+		return err
+	}
+	c.ring, err = unix.Mmap(c.fd, 0, frameSize*frameCount, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	return err
 }
 
 func htons(v uint16) uint16 { return v<<8 | v>>8 }
@@ -89,26 +122,25 @@ func (c *Capture) run() {
 // drain reads what the kernel has captured so far. Every look at the capture
 // begins with it, so that a packet which somebody has received is seen.
 func (c *Capture) drain() {
-	if c.closed {
-		return
-	}
-	buf, oob := make([]byte, 65600), make([]byte, 128)
 	news := false
-	for {
-		n, oobn, _, from, err := unix.Recvmsg(c.fd, buf, oob, unix.MSG_DONTWAIT)
-		if err == unix.EINTR {
-			continue
-		}
-		if err != nil {
+	for !c.closed {
+		slot := c.ring[c.next*frameSize:][:frameSize]
+		hdr := (*unix.Tpacket2Hdr)(unsafe.Pointer(&slot[0]))
+		status := atomic.LoadUint32(&hdr.Status)
+		if status&unix.TP_STATUS_USER == 0 {
 			break
 		}
-		ll, ok := from.(*unix.SockaddrLinklayer)
-		if !ok {
-			continue
+		ll := (*unix.RawSockaddrLinklayer)(unsafe.Pointer(&slot[unix.SizeofTpacket2Hdr]))
+		f := frame{
+			at:         time.Unix(int64(hdr.Sec), int64(hdr.Nsec)),
+			data:       append([]byte(nil), slot[hdr.Mac:][:hdr.Snaplen]...),
+			out:        ll.Pkttype == unix.PACKET_OUTGOING,
+			noChecksum: status&unix.TP_STATUS_CSUMNOTREADY != 0,
 		}
-		f := frame{at: stamp(oob[:oobn]), data: append([]byte(nil), buf[:n]...)}
+		atomic.StoreUint32(&hdr.Status, unix.TP_STATUS_KERNEL)
+		c.next = (c.next + 1) % frameCount
 		c.frames = append(c.frames, f)
-		if p := c.decode(f, ll.Pkttype == unix.PACKET_OUTGOING); p != nil {
+		if p := c.decode(f); p != nil {
 			c.packets = append(c.packets, p)
 			news = true
 		}
@@ -117,20 +149,6 @@ func (c *Capture) drain() {
 		close(c.grown)
 		c.grown = make(chan struct{})
 	}
-}
-
-// stamp is the kernel's time of a captured packet.
-func stamp(oob []byte) time.Time {
-	cmsgs, err := unix.ParseSocketControlMessage(oob)
-	if err == nil {
-		for i := range cmsgs {
-			if h := cmsgs[i].Header; h.Level == unix.SOL_SOCKET && h.Type == unix.SO_TIMESTAMPNS && len(cmsgs[i].Data) >= 16 {
-				sec := binary.NativeEndian.Uint64(cmsgs[i].Data)
-				return time.Unix(int64(sec), int64(binary.NativeEndian.Uint64(cmsgs[i].Data[8:])))
-			}
-		}
-	}
-	return time.Now()
 }
 
 // Packets is what was captured so far, in order, fragments reassembled.
@@ -246,6 +264,7 @@ func (c *Capture) close() {
 	c.mu.Unlock()
 	unix.Close(c.end[1])
 	<-c.done
+	unix.Munmap(c.ring)
 	unix.Close(c.end[0])
 	unix.Close(c.fd)
 }

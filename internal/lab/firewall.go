@@ -122,7 +122,7 @@ func (f Firewall) nft() string {
 	}
 	p("  }")
 	p("}")
-	p("table ip masquerade {")
+	p("table ip nat {")
 	p("  chain postrouting {")
 	p("    type nat hook postrouting priority srcnat; policy accept;")
 	p("    oifname \"ppp0\" masquerade")

@@ -254,7 +254,7 @@ func (l *Lab) loadRules() error {
 	}
 	_, err := l.FW.Pipe(script, load...)
 	if err != nil {
-		return fmt.Errorf("%w\n%s", err, script)
+		return fmt.Errorf("the rules of the firewall: %w", err)
 	}
 	return nil
 }
