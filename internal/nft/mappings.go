@@ -17,6 +17,13 @@ type Mapping struct {
 	// Stream: media. Otherwise it is a binding, for signalling.
 	Stream bool
 
+	// Hosts are the outside hosts that may send to it: a stream's allowed sources,
+	// a binding's peers. In no order.
+	Hosts []netip.Addr
+
+	// Open: every outside host may send to the stream.
+	Open bool
+
 	// Expires is what is left of the lease.
 	Expires time.Duration
 }
@@ -24,22 +31,59 @@ type Mapping struct {
 // Mappings reads all bindings and streams from the kernel, in no order. It is for
 // starting up, when a previous daemon has left some.
 func (t *Table) Mappings() ([]Mapping, error) {
+	peers, err := t.readHosts(setPeers)
+	if err != nil {
+		return nil, err
+	}
+	sources, err := t.readHosts(setSources)
+	if err != nil {
+		return nil, err
+	}
+	elems, err := t.read(setOpen)
+	if err != nil {
+		return nil, err
+	}
+	open := make(map[netip.AddrPort]bool, len(elems))
+	for _, e := range elems {
+		open[readEndpoint(e.Key)] = true
+	}
+
 	var all []Mapping
-	for _, m := range []set{mapBindings, mapStreams} {
-		elems, err := t.read(m)
+	for _, s := range []set{mapBindings, mapStreams} {
+		elems, err := t.read(s)
 		if err != nil {
 			return nil, err
 		}
 		for _, e := range elems {
-			all = append(all, Mapping{
+			m := Mapping{
 				Inside:  readEndpoint(e.Val),
 				Public:  readEndpoint(e.Key),
-				Stream:  m == mapStreams,
+				Stream:  s == mapStreams,
 				Expires: e.Expires,
-			})
+			}
+			if m.Stream {
+				m.Hosts, m.Open = sources[m.Inside], open[m.Inside]
+			} else {
+				m.Hosts = peers[m.Public]
+			}
+			all = append(all, m)
 		}
 	}
 	return all, nil
+}
+
+// readHosts reads a set of host pairs: the outside hosts of each endpoint.
+func (t *Table) readHosts(s set) (map[netip.AddrPort][]netip.Addr, error) {
+	elems, err := t.read(s)
+	if err != nil {
+		return nil, err
+	}
+	hosts := make(map[netip.AddrPort][]netip.Addr)
+	for _, e := range elems {
+		ep := readEndpoint(e.Key[4:])
+		hosts[ep] = append(hosts[ep], netip.AddrFrom4([4]byte(e.Key)))
+	}
+	return hosts, nil
 }
 
 // GuardDrops is how many packets the guard has dropped since the table was made.
