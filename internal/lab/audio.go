@@ -1,0 +1,45 @@
+package lab
+
+import (
+	"fmt"
+	"sort"
+	"strings"
+)
+
+// AudioBothWays waits until n packets of a media stream have passed the
+// firewall in each direction, on both of its sides, between the same two
+// endpoints: real phones send where they were told, and answer there.
+func (l *Lab) AudioBothWays(n int) {
+	l.T.Helper()
+	for _, c := range []*Capture{l.Inside, l.Wire} {
+		err := c.Wait(0, Moment(), func(ps []*Packet) bool { return bothWays(ps, n) })
+		if err != nil {
+			l.T.Fatalf("audio does not run both ways: %v\n%s", err, c.MediaTable())
+		}
+	}
+}
+
+func bothWays(ps []*Packet, n int) bool {
+	counts := make(map[Path]int)
+	for _, p := range ps {
+		if p.IsMedia() {
+			counts[Path{p.Src, p.Dst}]++
+		}
+	}
+	for p, there := range counts {
+		if back := counts[Path{p.Dst, p.Src}]; there >= n && back >= n {
+			return true
+		}
+	}
+	return false
+}
+
+// MediaTable is a readable form of Media.
+func (c *Capture) MediaTable() string {
+	var lines []string
+	for p, n := range c.Media() {
+		lines = append(lines, fmt.Sprintf("  %-7s %22v -> %-22v %5d packets", c.Name, p.Src, p.Dst, n.Packets))
+	}
+	sort.Strings(lines)
+	return strings.Join(lines, "\n")
+}
