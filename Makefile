@@ -1,0 +1,97 @@
+# make        builds bin/sipnatd
+# make test   everything that must pass, on a fresh Debian or Ubuntu with Go; as root
+# make demo   a call through a firewall of namespaces, shown step by step; as root
+
+GO ?= go
+
+# Pinned: a newer one may find new things to say.
+STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.7.0
+
+# Pure code, tested with the race detector, needs neither root nor the kernel.
+# Whatever is neither pure nor the lab's is tested against the kernel.
+ALL    = $(shell $(GO) list ./...)
+PURE   = $(filter sipnatd/sipmsg% sipnatd/nat% sipnatd/internal/config%,$(ALL))
+LAB    = $(filter sipnatd/internal/lab%,$(ALL))
+KERNEL = $(filter-out $(PURE) $(LAB),$(ALL))
+
+DAEMON = $(CURDIR)/bin/sipnatd
+
+# The largest size of the daemon, in MiB.
+MAX_SIZE = 8
+
+# Stock kernels of "make test-vm".
+VM_KERNELS ?= 6.1 6.12
+
+# How long "make fuzz-short" runs each target.
+FUZZTIME ?= 10s
+
+.PHONY: build
+build:
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w" -o $(DAEMON) ./cmd/sipnatd
+
+.PHONY: test
+test: test-packages lint test-size test-unit test-kernel test-e2e
+	@echo "=== all passed"
+
+.PHONY: test-packages
+test-packages:
+	@echo "=== packages"
+	@scripts/packages test
+
+.PHONY: lint
+lint:
+	@echo "=== lint"
+	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "gofmt would change:" $$unformatted; exit 1; }
+	$(GO) vet ./...
+	$(GO) run $(STATICCHECK) ./...
+
+.PHONY: test-size
+test-size: build
+	@echo "=== size"
+	@scripts/checkbinary bin/sipnatd $(MAX_SIZE)
+
+.PHONY: test-unit
+test-unit:
+	@echo "=== unit tests, with the race detector"
+	$(GO) test -race $(PURE)
+
+# Without cgo, as the daemon is: dropping privileges works only so.
+.PHONY: test-kernel
+test-kernel:
+	@echo "=== kernel tests, on Linux $$(uname -r)"
+	CGO_ENABLED=0 $(GO) test -count=1 -timeout 5m $(KERNEL)
+
+.PHONY: test-e2e
+test-e2e: build
+	@echo "=== end-to-end tests, on Linux $$(uname -r)"
+	CGO_ENABLED=0 SIPNATD_BIN=$(DAEMON) $(GO) test -count=1 -timeout 15m $(LAB)
+
+# The kernel and end-to-end tests again, on Debian's stock kernels under qemu.
+.PHONY: test-vm
+test-vm: build
+	@echo "=== kernel and end-to-end tests, on stock Linux $(VM_KERNELS)"
+	@scripts/packages test vm
+	@rm -rf build/vm/tests && mkdir -p build/vm/tests
+	CGO_ENABLED=0 $(GO) test -c -o build/vm/tests/ $(KERNEL) $(LAB)
+	@for package in $(KERNEL) $(LAB); do \
+		echo $(CURDIR)/$${package#sipnatd/} >build/vm/tests/$${package##*/}.dir; \
+	done
+	scripts/test-vm build/vm/tests $(DAEMON) $(VM_KERNELS)
+
+.PHONY: bench
+bench:
+	CGO_ENABLED=0 $(GO) test -run '^$$' -bench . $(PURE) $(KERNEL)
+
+.PHONY: fuzz-short
+fuzz-short:
+	scripts/fuzz $(FUZZTIME)
+
+.PHONY: demo
+demo:
+	@scripts/packages demo
+	@$(MAKE) --no-print-directory -s build
+	@SIPNATD_BIN=$(DAEMON) $(GO) run ./internal/lab/demo
+
+.PHONY: clean
+clean:
+	rm -rf bin build
