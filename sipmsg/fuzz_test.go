@@ -30,7 +30,7 @@ func seeds(f *testing.F, add func([]byte)) {
 // of the addresses the message must read as before, addresses aside.
 func FuzzIndex(f *testing.F) {
 	seeds(f, func(b []byte) { f.Add(b) })
-	f.Add([]byte(inviteMessage))
+	f.Add([]byte(wire(inviteMessage)))
 	f.Add([]byte("\r\n\r\n"))
 	f.Add([]byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n"))
 	f.Fuzz(func(t *testing.T, raw []byte) {

@@ -5,8 +5,8 @@ import "strings"
 // wire turns LF line ends into CR LF.
 func wire(text string) string { return strings.ReplaceAll(text, "\n", "\r\n") }
 
-// inviteMessage is an INVITE as an ordinary phone sends it.
-var inviteMessage = wire(`INVITE sip:+4930123456@sip.example.com;user=phone SIP/2.0
+// inviteMessage is an INVITE as an ordinary phone sends it, with LF for its line ends.
+const inviteMessage = `INVITE sip:+4930123456@sip.example.com;user=phone SIP/2.0
 Via: SIP/2.0/UDP 192.168.1.20:5060;rport;branch=z9hG4bKPjd8a5b7e2c1f04a6d9b3e
 Max-Forwards: 70
 From: "Alice" <sip:alice@sip.example.com>;tag=6d8f1c2b3a4e
@@ -23,7 +23,7 @@ P-Preferred-Identity: "Alice" <sip:alice@192.168.1.20>
 Content-Type: application/sdp
 Content-Length: 346
 
-` + inviteSDP)
+` + inviteSDP
 
 // inviteSDP is its body.
 const inviteSDP = `v=0
