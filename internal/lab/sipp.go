@@ -1,0 +1,114 @@
+package lab
+
+import (
+	"bytes"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// SIPp runs a scenario, many calls at once if need be.
+type SIPp struct {
+	*Process
+	Dir string
+}
+
+// SIPpOptions say what SIPp is to do.
+type SIPpOptions struct {
+	// Scenario is "uac" or "uas", which are embedded, or the text of one.
+	Scenario string
+	Remote   netip.AddrPort // whom to call
+	Port     int            // of SIP, default 5060
+	Calls    int            // in all, default 1
+	AtOnce   int            // default Calls
+	Rate     int            // new calls a second, default 10
+	Talk     time.Duration  // of each call's pauses, default 500 ms
+	Media    int            // RTP port, default 6000
+	Service  string         // the user called, default "service"
+	Args     []string       // further arguments
+}
+
+// SIPp starts a scenario on the host. A server ("uas") is ready when SIPp
+// returns; WaitCalls waits for the end of a client.
+func (h *Host) SIPp(o SIPpOptions) *SIPp {
+	h.lab.T.Helper()
+	NeedProgram(h.lab.T, "sipp")
+	setDefault(&o.Port, 5060)
+	setDefault(&o.Calls, 1)
+	setDefault(&o.AtOnce, o.Calls)
+	setDefault(&o.Rate, 10)
+	setDefault(&o.Talk, 500*time.Millisecond)
+	setDefault(&o.Media, 6000)
+	setDefault(&o.Service, "service")
+	dir, err := os.MkdirTemp(h.lab.Dir, "sipp-")
+	if err != nil {
+		h.lab.T.Fatalf("%v", err)
+	}
+	scenario, name := filepath.Join(dir, "scenario.xml"), "sipp"
+	if strings.Contains(o.Scenario, "<scenario") {
+		err = os.WriteFile(scenario, []byte(o.Scenario), 0o644)
+	} else {
+		name += "-" + o.Scenario
+		var text []byte
+		if text, err = templates.ReadFile("templates/sipp-" + o.Scenario + ".xml"); err == nil {
+			err = os.WriteFile(scenario, text, 0o644)
+		}
+	}
+	if err != nil {
+		h.lab.T.Fatalf("%v", err)
+	}
+	// A second of PCMU for the scenarios to play; silence differs from nothing.
+	silence := bytes.Repeat([]byte{0xff}, 8000)
+	if err := os.WriteFile(filepath.Join(dir, "silence.raw"), silence, 0o644); err != nil {
+		h.lab.T.Fatalf("%v", err)
+	}
+	addr := h.Addr.String()
+	argv := []string{
+		"sipp", "-sf", scenario, "-i", addr, "-p", strconv.Itoa(o.Port), "-mi", addr,
+		"-mp", strconv.Itoa(o.Media),
+		"-m", strconv.Itoa(o.Calls), "-l", strconv.Itoa(o.AtOnce), "-r", strconv.Itoa(o.Rate),
+		"-d", strconv.FormatInt(o.Talk.Milliseconds(), 10), "-s", o.Service,
+		"-nostdin", "-trace_err", "-error_file", filepath.Join(dir, "errors.log"), "-trace_stat", "-fd", "1",
+		"-stf", filepath.Join(dir, "stat.csv"), "-skip_rlimit", "-timeout", "60s", "-timeout_error",
+	}
+	server := !o.Remote.IsValid()
+	if server {
+		argv = append(argv, "-rtp_echo")
+	} else {
+		argv = append(argv, o.Remote.String())
+	}
+	s := &SIPp{Process: h.Start(name, append(argv, o.Args...), InDir(dir), WithEnv("TERM=dumb")), Dir: dir}
+	if server {
+		h.awaitPort(o.Port)
+	}
+	return s
+}
+
+// awaitPort waits until a UDP socket is bound in the namespace.
+func (h *Host) awaitPort(port int) {
+	h.lab.T.Helper()
+	want := fmt.Sprintf(":%04X ", port)
+	for deadline := time.Now().Add(Moment()); ; time.Sleep(5 * time.Millisecond) {
+		if text, err := h.ReadProc("udp"); err == nil && strings.Contains(text, want) {
+			return
+		}
+		if time.Now().After(deadline) {
+			h.lab.T.Fatalf("%s: nothing listens on UDP port %d", h.Name, port)
+		}
+	}
+}
+
+// WaitCalls waits until all calls are over and fails the test unless every one
+// of them went as the scenario says.
+func (s *SIPp) WaitCalls(timeout time.Duration) {
+	t := s.host.lab.T
+	t.Helper()
+	if err := s.Wait(timeout); err != nil {
+		errors, _ := os.ReadFile(filepath.Join(s.Dir, "errors.log"))
+		t.Fatalf("%s: %v\n%s\n%s", s.Name, err, lastLines(errors, 40), lastLines([]byte(s.Log()), 12))
+	}
+}
