@@ -101,10 +101,13 @@ func daddrDportSaddrSport() rule {
 	return rule{loadAddr(flow0, offDaddr), loadPort(flow1, offDport), loadAddr(flow2, offSaddr), loadPort(flow3, offSport)}
 }
 
+// hashSeed is fixed: left to the kernel it would differ from rule to rule.
+const hashSeed = 5060
+
 // hashIs matches when the flow key's 16 bytes hash to value, modulo mod.
 func hashIs(mod, value uint32) rule {
 	return rule{
-		&expr.Hash{SourceRegister: flow0, DestRegister: reg0, Length: 16, Modulus: mod, Type: expr.HashTypeJenkins},
+		&expr.Hash{SourceRegister: flow0, DestRegister: reg0, Length: 16, Modulus: mod, Seed: hashSeed, Type: expr.HashTypeJenkins},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: reg0, Data: binaryutil.NativeEndian.PutUint32(value)},
 	}
 }

@@ -17,8 +17,12 @@ const (
 	strangerDrops = "stranger_drops"
 )
 
-// Regular chains.
+// Chains.
 const (
+	chainPrerouting  = "prerouting"
+	chainPostrouting = "postrouting"
+	chainForward     = "forward"
+
 	chainInbound   = "inbound"
 	chainOutbound  = "outbound"
 	chainGuard     = "guard"
@@ -193,21 +197,21 @@ const (
 	priorityForward     nftables.ChainPriority = 290
 )
 
-// chains returns the table's chains for a configuration, in an order in which a
-// chain may refer to those before it.
+// chains returns the table's chains for a configuration, in the order in which a
+// packet meets them.
 func chains(c Config, f Features) []chain {
 	return []chain{
-		{name: chainDivertIn, rules: divertIn(c, f)},
-		{name: chainDivertOut, rules: divertOut(c, f)},
-		{name: chainGuard, rules: guard(c)},
+		{name: chainPrerouting, kind: nftables.ChainTypeNAT, hook: nftables.ChainHookPrerouting,
+			priority: priorityPrerouting, rules: prerouting(c)},
+		{name: chainPostrouting, kind: nftables.ChainTypeNAT, hook: nftables.ChainHookPostrouting,
+			priority: priorityPostrouting, rules: postrouting(c)},
+		{name: chainForward, kind: nftables.ChainTypeFilter, hook: nftables.ChainHookForward,
+			priority: priorityForward, rules: forward()},
 		{name: chainInbound, rules: inbound()},
 		{name: chainOutbound, rules: outbound()},
-		{name: "prerouting", kind: nftables.ChainTypeNAT, hook: nftables.ChainHookPrerouting,
-			priority: priorityPrerouting, rules: prerouting(c)},
-		{name: "postrouting", kind: nftables.ChainTypeNAT, hook: nftables.ChainHookPostrouting,
-			priority: priorityPostrouting, rules: postrouting(c)},
-		{name: "forward", kind: nftables.ChainTypeFilter, hook: nftables.ChainHookForward,
-			priority: priorityForward, rules: forward()},
+		{name: chainGuard, rules: guard(c)},
+		{name: chainDivertIn, rules: divertIn(c, f)},
+		{name: chainDivertOut, rules: divertOut(c, f)},
 	}
 }
 

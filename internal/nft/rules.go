@@ -136,7 +136,7 @@ func queue(c Config, f Features, flow rule) []rule {
 	}
 	var rules []rule
 	for i := range n - 1 {
-		// jhash ip saddr . udp sport . ip daddr . udp dport mod 4 0 queue flags bypass to 5060
+		// jhash ip saddr . udp sport . ip daddr . udp dport mod 4 seed 0x13c4 0 queue flags bypass to 5060
 		rules = append(rules, join(udp(), flow, hashIs(uint32(n), uint32(i)),
 			toQueue(c.QueueFirst+uint16(i), 1, c.Bypass, f)))
 	}
