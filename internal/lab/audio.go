@@ -43,3 +43,42 @@ func (c *Capture) MediaTable() string {
 	sort.Strings(lines)
 	return strings.Join(lines, "\n")
 }
+
+// Tone is the pitch in Hz of the PCMU that went along a path: what the
+// receiver hears. 0 for silence.
+func (c *Capture) Tone(p Path) int {
+	const headerLen, rate = 12, 8000
+	var crossings, samples int
+	last := 0
+	for _, packet := range c.Packets() {
+		if packet.Src != p.Src || packet.Dst != p.Dst || len(packet.Payload) <= headerLen || packet.Payload[1]&0x7f != 0 {
+			continue
+		}
+		for _, b := range packet.Payload[headerLen:] {
+			samples++
+			sign := loud(b)
+			if sign != 0 && last != 0 && sign != last {
+				crossings++
+			}
+			if sign != 0 {
+				last = sign
+			}
+		}
+	}
+	if samples == 0 {
+		return 0
+	}
+	return crossings * rate / 2 / samples
+}
+
+// loud is the sign of a µ-law sample (ITU-T G.711), 0 for a soft one.
+func loud(b byte) int {
+	b = ^b
+	if b&0x70 == 0 { // the lowest segment
+		return 0
+	}
+	if b&0x80 != 0 {
+		return -1
+	}
+	return 1
+}
