@@ -23,7 +23,8 @@ type Config struct {
 	// RTPPortLow is even, and there is room for one pair of RTP and RTCP ports.
 	RTPPortLow, RTPPortHigh uint16
 
-	// RTPTimeout is how long a stream lives without a packet in either direction.
+	// RTPTimeout is how long an answered call lives without a packet of media in
+	// either direction.
 	RTPTimeout time.Duration
 
 	// MediaSource says who may send media to a stream.

@@ -99,11 +99,11 @@ var settings = []Setting{
 		field: func(c *Config) any { return &c.RTPPortLow },
 	}, {
 		Name: "rtp_port_high", Kind: Port, Default: "7999", Min: 1025, Max: 65535,
-		Help:  "Last public port for media. An audio stream takes two ports of the range.",
+		Help:  "Last public port for media. An audio stream takes two ports of the range, a signalling endpoint one if its own port is taken.",
 		field: func(c *Config) any { return &c.RTPPortHigh },
 	}, {
 		Name: "rtp_timeout", Kind: Seconds, Default: "300", Unit: "s", Min: 10, Max: 86400,
-		Help:  "A media stream without a packet in either direction is closed after this time. Streams on hold are exempt.",
+		Help:  "An answered call without a packet of media in either direction is closed after this time. On hold it may be silent for two hours.",
 		field: func(c *Config) any { return &c.RTPTimeout },
 	}, {
 		Name: "media_source", Kind: Choice, Default: string(MediaSignalled),
@@ -139,7 +139,7 @@ var settings = []Setting{
 		field: func(c *Config) any { return &c.QueueNum },
 	}, {
 		Name: "queues", Kind: Number, Default: "1", Min: 1, Max: 64,
-		Help:  "How many queues, from queue_num on, share the SIP traffic. One is enough for tens of thousands of messages a second.",
+		Help:  "How many queues, from queue_num on, share the SIP traffic. One is enough for thousands of messages a second.",
 		field: func(c *Config) any { return &c.Queues },
 	}, {
 		Name: "daemonize", Kind: Switch, Default: "no",
