@@ -40,7 +40,7 @@ func (f Features) renewal() renewal {
 	return renewReinsert
 }
 
-// sendBuffer bounds a batch: 52 to 72 bytes an element.
+// sendBuffer bounds a batch: at most 150 bytes an element.
 const sendBuffer = 4 << 20
 
 func dialElements(f Features) (*elements, error) {
