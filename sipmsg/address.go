@@ -60,6 +60,9 @@ func (v *values) next() (Span, bool) {
 // end returns the position of the comma that ends the value at v.pos.
 func (v *values) end() int32 {
 	b := v.b
+	if index(b, v.pos, v.hi, ',') < 0 {
+		return v.hi
+	}
 	i := v.pos
 	for i < v.hi {
 		switch b[i] {
@@ -126,17 +129,18 @@ func parseAddress(b []byte, s Span) Address {
 // within a quoted string is text; but where a quote is never closed, quotes
 // mean nothing, so that no address escapes notice.
 func findAngle(b []byte, lo, hi int32) int32 {
+	b = b[:hi]
 	openQuote := false
-	for i := lo; i < hi; i++ {
+	for i := int(lo); i < len(b); i++ {
 		switch b[i] {
 		case '<':
-			return i
+			return int32(i)
 		case '"':
 			if openQuote {
 				continue
 			}
-			if j, ok := skipQuoted(b, i, hi); ok {
-				i = j - 1
+			if j, ok := skipQuoted(b, int32(i), hi); ok {
+				i = int(j) - 1
 			} else {
 				openQuote = true
 			}

@@ -132,18 +132,17 @@ func dropEOL(b []byte, lo, hi int32) int32 {
 // part reads the headers of the body part that fills s.
 func part(b []byte, s Span) entity {
 	var e entity
-	for pos := s.Lo; ; {
-		if pos >= s.Hi { // headers only
+	for lines := (headers{b: b, pos: s.Lo, hi: s.Hi}); ; {
+		if lines.pos >= s.Hi { // headers only
 			e.body = Span{s.Hi, s.Hi}
 			return e
 		}
-		h, next, done, err := nextHeader(b, pos, s.Hi)
+		h, done, err := lines.next()
 		if err != 0 {
 			return entity{}
 		}
-		pos = next
 		if done {
-			e.body = Span{pos, s.Hi}
+			e.body = Span{lines.pos, s.Hi}
 			return e
 		}
 		switch h.Kind {

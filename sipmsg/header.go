@@ -8,46 +8,60 @@ type Header struct {
 	Value Span // without the white space around it; folds within are kept
 }
 
-// nextHeader reads the header that begins at pos. It returns the position
-// after it, or done with the position after the empty line that ends the
-// headers.
-func nextHeader(b []byte, pos, hi int32) (h Header, next int32, done bool, err Reason) {
+// headers walks over the header lines of a message or of a body part.
+type headers struct {
+	b       []byte
+	pos, hi int32
+	crlf    int // lines so far that end with CR LF
+}
+
+// next reads the header at pos. It is done, without one, at the empty line
+// that ends the headers, and then stands behind it.
+func (s *headers) next() (h Header, done bool, err Reason) {
+	b, pos, hi := s.b, s.pos, s.hi
 	if pos >= hi {
-		return h, pos, false, ErrTruncated
-	}
-	if b[pos] == '\n' {
-		return h, pos + 1, true, 0
-	}
-	if b[pos] == '\r' && pos+1 < hi && b[pos+1] == '\n' {
-		return h, pos + 2, true, 0
+		return h, false, ErrTruncated
 	}
 	i := skipToken(b, pos, hi)
+	if i == pos {
+		switch {
+		case b[pos] == '\n':
+			s.pos++
+			return h, true, 0
+		case b[pos] == '\r' && pos+1 < hi && b[pos+1] == '\n':
+			s.pos += 2
+			s.crlf++
+			return h, true, 0
+		}
+		return h, false, ErrHeader
+	}
 	h.Name = Span{pos, i}
 	for i < hi && (b[i] == ' ' || b[i] == '\t') {
 		i++
 	}
 	if i >= hi {
-		return h, hi, false, ErrTruncated
+		return h, false, ErrTruncated
 	}
-	if b[i] != ':' || h.Name.Empty() {
-		return h, pos, false, ErrHeader
+	if b[i] != ':' {
+		return h, false, ErrHeader
 	}
 	value := i + 1
 	for i = value; ; {
 		end := index(b, i, hi, '\n')
 		if end < 0 {
-			return h, hi, false, ErrTruncated
+			return h, false, ErrTruncated
 		}
-		if cr := index(b, i, end, '\r'); cr >= 0 && cr != end-1 {
-			return h, pos, false, ErrHeader
+		if b[end-1] == '\r' {
+			s.crlf++
 		}
 		i = end + 1
 		if i >= hi || (b[i] != ' ' && b[i] != '\t') {
 			break
 		}
 	}
+	s.pos = i
 	h.Line = Span{pos, i}
 	h.Kind = kindOf(h.Name.of(b))
 	h.Value = trim(b, value, i)
-	return h, i, false, 0
+	return h, false, 0
 }

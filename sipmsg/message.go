@@ -79,12 +79,12 @@ func (m *Message) index(b []byte) Reason {
 	if r != 0 {
 		return r
 	}
+	lines := headers{b: b, pos: pos, hi: n}
 	for {
-		h, next, done, r := nextHeader(b, pos, n)
+		h, done, r := lines.next()
 		if r != 0 {
 			return r
 		}
-		pos = next
 		if done {
 			break
 		}
@@ -96,7 +96,12 @@ func (m *Message) index(b []byte) Reason {
 			return r
 		}
 	}
-	return m.complete(pos, n)
+	// Some take a lone CR for a line end: they would see other headers than
+	// we do.
+	if bytes.Count(b[pos:lines.pos], []byte{'\r'}) != lines.crlf {
+		return ErrHeader
+	}
+	return m.complete(lines.pos, n)
 }
 
 // onlyPadding reports whether b holds nothing that could be a message.

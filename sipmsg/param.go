@@ -17,52 +17,58 @@ type param struct {
 
 // next returns the next parameter. Empty ones (";;") are skipped.
 func (p *params) next() (param, bool) {
-	b := p.b
-	for p.pos < p.hi {
-		start := p.pos
-		i := start
+	b := p.b[:p.hi]
+	for i := int(p.pos); i < len(b); {
+		start := i
 		if b[i] == ';' {
 			i++
 		}
-		i = skipSpace(b, i, p.hi)
-		var q param
-		q.name = Span{i, i}
-		for i < p.hi && b[i] != ';' && b[i] != '=' && !isSpace(b[i]) {
+		for i < len(b) && isSpace(b[i]) {
 			i++
 		}
-		q.name.Hi = i
-		i = skipSpace(b, i, p.hi)
-		q.flag = true
-		end := q.name.Hi
-		if i < p.hi && b[i] == '=' {
+		lo := i
+		for i < len(b) && b[i] != ';' && b[i] != '=' && !isSpace(b[i]) {
+			i++
+		}
+		q := param{name: Span{int32(lo), int32(i)}, flag: true}
+		end := int32(i)
+		for i < len(b) && isSpace(b[i]) {
+			i++
+		}
+		if i < len(b) && b[i] == '=' {
 			q.flag = false
-			i = skipSpace(b, i+1, p.hi)
-			lo := i
-			for i < p.hi && b[i] != ';' {
-				if b[i] == '"' && !p.openQuote {
-					if j, ok := skipQuoted(b, i, p.hi); ok {
-						i = j
-						continue
-					}
-					p.openQuote = true
-				}
-				i++
-			}
-			q.value = trim(b, lo, i)
+			q.value = p.valueAt(i + 1)
+			i = int(p.pos)
 			end = q.value.Hi
-		} else {
-			for i < p.hi && b[i] != ';' {
-				i++
-			}
 		}
-		p.pos = i
-		if q.name.Empty() {
-			continue
+		for i < len(b) && b[i] != ';' {
+			i++
 		}
-		q.all = Span{start, end}
-		return q, true
+		p.pos = int32(i)
+		if !q.name.Empty() {
+			q.all = Span{int32(start), end}
+			return q, true
+		}
 	}
 	return param{}, false
+}
+
+// valueAt reads the value at i and leaves p.pos at the semicolon after it.
+func (p *params) valueAt(i int) Span {
+	b := p.b[:p.hi]
+	lo := int32(i)
+	for i < len(b) && b[i] != ';' {
+		if b[i] == '"' && !p.openQuote {
+			if j, ok := skipQuoted(b, int32(i), p.hi); ok {
+				i = int(j)
+				continue
+			}
+			p.openQuote = true
+		}
+		i++
+	}
+	p.pos = int32(i)
+	return trim(b, lo, p.pos)
 }
 
 // Param finds a parameter in the parameters of a URI, an address or a Via.

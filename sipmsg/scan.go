@@ -2,30 +2,45 @@ package sipmsg
 
 import "bytes"
 
-// isToken reports whether c may stand in a token: header and parameter names,
-// methods (RFC 3261 section 25.1).
-func isToken(c byte) bool {
-	const mask = 0 |
-		(1<<10-1)<<'0' | (1<<26-1)<<'A' | (1<<26-1)<<'a' |
-		1<<'-' | 1<<'.' | 1<<'!' | 1<<'%' | 1<<'*' |
-		1<<'_' | 1<<'+' | 1<<'`' | 1<<'\'' | 1<<'~'
-	return (uint64(1)<<c)&(mask&(1<<64-1))|(uint64(1)<<(c-64))&(mask>>64) != 0
-}
+// What a character may be, as bits of class.
+const (
+	token = 1 << iota // part of a token: names, methods (RFC 3261 section 25.1)
+	space             // linear white space
+	alpha
+	digit
+	scheme // part of a URI scheme (RFC 3986 section 3.1)
+)
 
-// isSpace reports whether c is linear white space. Within the value of a
-// header, line ends only occur as part of a fold, so they are white space too
-// (RFC 3261 section 7.3.1).
-func isSpace(c byte) bool { return c == ' ' || c == '\t' || c == '\r' || c == '\n' }
+// class tells what each character may be.
+var class = func() (t [256]uint8) {
+	for c := range t {
+		switch {
+		case c >= '0' && c <= '9':
+			t[c] = token | digit | scheme
+		case c >= 'A' && c <= 'Z', c >= 'a' && c <= 'z':
+			t[c] = token | alpha | scheme
+		}
+	}
+	for _, c := range "-.!%*_+`'~" {
+		t[c] |= token
+	}
+	for _, c := range "+-." {
+		t[c] |= scheme
+	}
+	// Within the value of a header, line ends occur as part of a fold only,
+	// so they are white space too (RFC 3261 section 7.3.1).
+	for _, c := range " \t\r\n" {
+		t[c] |= space
+	}
+	return t
+}()
+
+func isToken(c byte) bool  { return class[c]&token != 0 }
+func isSpace(c byte) bool  { return class[c]&space != 0 }
+func isLetter(c byte) bool { return class[c]&alpha != 0 }
+func isScheme(c byte) bool { return class[c]&scheme != 0 }
 
 func isDigit(c byte) bool { return c >= '0' && c <= '9' }
-
-func isLetter(c byte) bool { c = lower(c); return c >= 'a' && c <= 'z' }
-
-// isScheme reports whether c may stand in the scheme of a URI (RFC 3986
-// section 3.1).
-func isScheme(c byte) bool {
-	return isLetter(c) || isDigit(c) || c == '+' || c == '-' || c == '.'
-}
 
 func lower(c byte) byte {
 	if c >= 'A' && c <= 'Z' {
@@ -55,26 +70,32 @@ func hasPrefixFold(b []byte, want string) bool {
 
 // skipSpace returns the first position in b[i:hi] that is not white space.
 func skipSpace(b []byte, i, hi int32) int32 {
-	for i < hi && isSpace(b[i]) {
-		i++
+	for j, c := range b[i:hi] {
+		if class[c]&space == 0 {
+			return i + int32(j)
+		}
 	}
-	return i
+	return hi
 }
 
 // skipToken returns the first position in b[i:hi] that is not part of a token.
 func skipToken(b []byte, i, hi int32) int32 {
-	for i < hi && isToken(b[i]) {
-		i++
+	for j, c := range b[i:hi] {
+		if class[c]&token == 0 {
+			return i + int32(j)
+		}
 	}
-	return i
+	return hi
 }
 
 // skipWord returns the first position in b[i:hi] that is white space.
 func skipWord(b []byte, i, hi int32) int32 {
-	for i < hi && !isSpace(b[i]) {
-		i++
+	for j, c := range b[i:hi] {
+		if class[c]&space != 0 {
+			return i + int32(j)
+		}
 	}
-	return i
+	return hi
 }
 
 // trim narrows [lo, hi) by the white space at its ends.
@@ -89,12 +110,13 @@ func trim(b []byte, lo, hi int32) Span {
 // skipQuoted returns the position after the quoted string that begins at i,
 // or false if its closing quote is not within b[i:hi].
 func skipQuoted(b []byte, i, hi int32) (int32, bool) {
-	for i++; i < hi; i++ {
-		switch b[i] {
+	b = b[:hi]
+	for k := int(i) + 1; k < len(b); k++ {
+		switch b[k] {
 		case '\\':
-			i++
+			k++
 		case '"':
-			return i + 1, true
+			return int32(k) + 1, true
 		}
 	}
 	return hi, false

@@ -59,23 +59,23 @@ func parseURI(b []byte, lo, hi int32) URI {
 		i = at + 1
 	}
 	end := i
-	for end < hi && b[end] != ';' && b[end] != '?' && !isSpace(b[end]) {
-		end++
+	for j, c := range b[i:hi] {
+		if c == ';' || c == '?' || isSpace(c) {
+			break
+		}
+		end = i + int32(j) + 1
 	}
 	u.Host, u.Port, u.HostPort = splitHostPort(b, i, end)
 	u.PortNum = portNumber(u.Port.of(b))
-	i = end
-	for i < hi && b[i] != ';' && b[i] != '?' {
-		i++
+	if end == hi {
+		return u
 	}
-	q := index(b, i, hi, '?')
-	if q < 0 {
-		q = hi
-	} else {
+	if q := index(b, end, hi, '?'); q >= 0 {
 		u.Headers = Span{q, hi}
+		hi = q
 	}
-	if i < q {
-		u.Params = Span{i, q}
+	if semi := index(b, end, hi, ';'); semi >= 0 {
+		u.Params = Span{semi, hi}
 	}
 	return u
 }
