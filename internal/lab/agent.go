@@ -56,6 +56,19 @@ func WithBody(contentType, body string) Mod {
 	return func(m *Message) { m.WithBody(contentType, body) }
 }
 
+// Padded makes a message exactly size bytes long, the UDP payload, with a
+// header of its own. It must be the last Mod.
+func Padded(size int) Mod {
+	return func(m *Message) {
+		m.Set("X-Padding", "")
+		missing := size - len(m.String())
+		if missing < 0 {
+			panic(fmt.Sprintf("a message of %d bytes cannot be padded to %d", len(m.String()), size))
+		}
+		m.Set("X-Padding", strings.Repeat("x", missing))
+	}
+}
+
 // Agent opens a user agent on a UDP port of the host. It ends with the lab.
 func (h *Host) Agent(user string, port int) *Agent {
 	h.lab.T.Helper()
@@ -371,4 +384,18 @@ func (a *Agent) Register(registrar *Agent, expires int, mods ...Mod) (seen, answ
 		}
 	})
 	return seen, a.Recv(Status(200, "REGISTER"), CallID(m.CallID()), CSeq(m.CSeq()))
+}
+
+// RegisterWith registers the agent with a real registrar, without
+// authentication, and returns its answer, which must be 200.
+func (a *Agent) RegisterWith(registrar netip.AddrPort, expires int, mods ...Mod) *Message {
+	a.Host.lab.T.Helper()
+	a.Proxy = registrar
+	m := a.Request("REGISTER", "sip:"+registrar.Addr().String())
+	m.Set("Expires", fmt.Sprint(expires))
+	answer := a.Do(m, mods...)
+	if answer.Status() != 200 {
+		a.Host.lab.T.Fatalf("%s: REGISTER: %s", a.User, answer.Start)
+	}
+	return answer
 }

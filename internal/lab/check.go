@@ -22,12 +22,19 @@ func (l *Lab) CheckWire() {
 	}
 }
 
+// JudgeFromHere makes CheckWire look only at what is captured from now on, for
+// labs in which phones have spoken before the daemon was there.
+func (l *Lab) JudgeFromHere() {
+	l.judgeInside, l.judgeWire = l.Inside.Mark(), l.Wire.Mark()
+}
+
 // WireFaults is CheckWire's finding.
 func (l *Lab) WireFaults() []string {
-	faults := Leaks(l.Wire.Packets())
-	faults = append(faults, damaged(l.Wire)...)
-	faults = append(faults, damaged(l.Inside)...)
-	faults = append(faults, strangeVias(l.Inside.Packets())...)
+	inside, wire := l.Inside.Since(l.judgeInside), l.Wire.Since(l.judgeWire)
+	faults := Leaks(wire)
+	faults = append(faults, damaged("outside", wire)...)
+	faults = append(faults, damaged("inside", inside)...)
+	faults = append(faults, strangeVias(inside)...)
 	for _, c := range []*Capture{l.Inside, l.Wire} {
 		if n := c.Lost(); n > 0 {
 			faults = append(faults, fmt.Sprintf("the %s capture lost %d packets", c.Name, n))
@@ -84,11 +91,11 @@ func Leaks(packets []*Packet) []string {
 }
 
 // damaged lists what the firewall sent with wrong checksums or lengths.
-func damaged(c *Capture) []string {
+func damaged(side string, packets []*Packet) []string {
 	var faults []string
-	for _, p := range c.Packets() {
+	for _, p := range packets {
 		if p.Out && p.Fault != "" {
-			faults = append(faults, c.Name+": "+p.String())
+			faults = append(faults, side+": "+p.String())
 		}
 	}
 	return faults
@@ -153,8 +160,9 @@ func (l *Lab) CheckPublic(what string, got netip.AddrPort, phone *Host) {
 	}
 }
 
-// CheckSilent sends RTP from an outside socket to an announced address that is
-// closed, and fails the test if any of it passes the firewall.
+// CheckSilent sends RTP from an outside socket to an address that is closed, at
+// all or for this sender, and fails the test if any of it passes the firewall.
+// On the Routed firewall it does nothing.
 func (l *Lab) CheckSilent(from *Socket, to netip.AddrPort) {
 	l.T.Helper()
 	if !l.NAT() {

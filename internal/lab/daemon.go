@@ -27,6 +27,8 @@ if_outbound = ppp0
 type Daemon struct {
 	*Process
 	ConfigFile string
+
+	stopped bool // on purpose
 }
 
 // BuildDaemon builds the daemon once per test binary and returns its path.
@@ -35,8 +37,8 @@ var BuildDaemon = sync.OnceValues(func() (string, error) {
 	if bin := os.Getenv("SIPNATD_BIN"); bin != "" {
 		return bin, nil
 	}
-	dir, err := os.MkdirTemp("", "sipnatd-bin-")
-	if err != nil {
+	dir := fmt.Sprintf("%s%d", binPrefix(), os.Getpid())
+	if err := os.Mkdir(dir, 0o755); err != nil {
 		return "", err
 	}
 	bin := filepath.Join(dir, "sipnatd")
@@ -46,6 +48,10 @@ var BuildDaemon = sync.OnceValues(func() (string, error) {
 	}
 	return bin, nil
 })
+
+// binPrefix is the directory of a built daemon, the pid of the test aside. The
+// next test removes it (see sweep): no test knows that it is the last one.
+func binPrefix() string { return filepath.Join(os.TempDir(), namePrefix+"bin-") }
 
 // StartDaemon starts sipnatd in the firewall with Config and further lines,
 // and waits until it serves. On the Routed firewall there is nothing to do: it
@@ -77,7 +83,10 @@ func (l *Lab) TryDaemon(config string) (*Daemon, error) {
 	d := &Daemon{ConfigFile: path}
 	d.Process = l.FW.Start("sipnatd", []string{bin, "-c", path})
 	l.daemon = d
-	_, err = d.Await(`\bready\b`, Moment())
+	l.daemons = append(l.daemons, d)
+	if _, err = d.Await(`\bready\b`, Moment()); err != nil {
+		d.stopped = true // refusing to serve is an answer
+	}
 	return d, err
 }
 
@@ -85,6 +94,7 @@ func (l *Lab) TryDaemon(config string) (*Daemon, error) {
 func (d *Daemon) Stop() {
 	if d != nil {
 		d.Process.host.lab.T.Helper()
+		d.stopped = true
 		if err := d.Process.Stop(); err != nil {
 			d.Process.host.lab.T.Errorf("%v", err)
 		}
@@ -94,6 +104,7 @@ func (d *Daemon) Stop() {
 // Kill ends the daemon as a crash would.
 func (d *Daemon) Kill() {
 	if d != nil {
+		d.stopped = true
 		d.Process.Kill()
 	}
 }
@@ -138,15 +149,16 @@ func (l *Lab) Queues() []Queue {
 // CheckDaemon fails the test if the daemon has died or complained of itself.
 func (l *Lab) CheckDaemon() {
 	l.T.Helper()
-	d := l.daemon
-	if d == nil {
-		return
-	}
-	log := d.Log()
-	for _, word := range []string{"panic", "goroutine "} {
-		if i := strings.Index(log, word); i >= 0 {
-			l.T.Errorf("the daemon's log has %q: %.300s", word, log[i:])
-			return
+	for _, d := range l.daemons {
+		log := d.Log()
+		for _, word := range []string{"panic", "goroutine "} {
+			if i := strings.Index(log, word); i >= 0 {
+				l.T.Errorf("the daemon's log has %q: %.300s", word, log[i:])
+				break
+			}
+		}
+		if !d.stopped && !d.Running() {
+			l.T.Errorf("the daemon has ended by itself; its last lines:\n%s", lastLines([]byte(log), 10))
 		}
 	}
 }

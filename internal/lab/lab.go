@@ -64,7 +64,10 @@ type Lab struct {
 	id       string
 	lan, wan *Host
 	opt      Options
-	daemon   *Daemon
+	daemon   *Daemon   // the last one started
+	daemons  []*Daemon // all of them
+
+	judgeInside, judgeWire int // marks, see JudgeFromHere
 
 	mu    sync.Mutex
 	procs []*Process
@@ -299,17 +302,33 @@ func (l *Lab) close() {
 // namePrefix marks the namespaces of this kit; the pid of the test follows.
 const namePrefix = "sipnatd-lab-"
 
-// sweep removes the names that a test left behind which was killed.
+// sweep removes the names that a test left behind which was killed, and the
+// daemons that earlier tests have built.
 func sweep() {
-	names, err := filepath.Glob(filepath.Join(netnsDir, namePrefix+"*"))
-	if err != nil {
-		return
-	}
-	for _, path := range names {
-		pid, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(path), namePrefix), "-")
-		n, err := strconv.Atoi(pid)
-		if err == nil && unix.Kill(n, 0) == unix.ESRCH {
-			removeName(path)
+	for _, pattern := range []string{filepath.Join(netnsDir, namePrefix), binPrefix()} {
+		names, err := filepath.Glob(pattern + "*")
+		if err != nil {
+			continue
+		}
+		for _, path := range names {
+			pid, _, _ := strings.Cut(strings.TrimPrefix(path, pattern), "-")
+			if n, err := strconv.Atoi(pid); err != nil || unix.Kill(n, 0) != unix.ESRCH {
+				continue
+			}
+			if pattern == binPrefix() {
+				os.RemoveAll(path)
+			} else {
+				removeName(path)
+			}
 		}
 	}
+}
+
+// Reach is where an outside host reaches an inside one: with NAT the
+// firewall's address, else the host's own.
+func (l *Lab) Reach(h *Host, port int) netip.AddrPort {
+	if l.NAT() {
+		return netip.AddrPortFrom(PublicAddr, uint16(port))
+	}
+	return h.At(port)
 }

@@ -24,7 +24,8 @@ func (h *Host) bridge(name string, mtu int) error {
 	return h.Do(func() error {
 		attrs := netlink.NewLinkAttrs()
 		attrs.Name, attrs.MTU = name, mtu
-		if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: attrs}); err != nil {
+		snooping := false // it would put IGMP on the wire
+		if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: attrs, MulticastSnooping: &snooping}); err != nil {
 			return fmt.Errorf("bridge %s: %w", name, err)
 		}
 		return linkUp(name)

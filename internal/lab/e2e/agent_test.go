@@ -69,3 +69,34 @@ func TestAgentCallIn(t *testing.T) {
 	l.WaitClosed()
 	l.CheckSilent(bobRTP.Socket, answer.RTP)
 }
+
+// TestAgentsAtKamailio: two inside agents on port 5060 register with a real
+// registrar, which stays in the dialog; one is called from outside.
+func TestAgentsAtKamailio(t *testing.T) {
+	t.Parallel()
+	l := lab.New(t, lab.Options{Phones: 2, Outside: []string{"203.0.113.10", "192.0.2.30"}})
+	l.StartDaemon()
+	k := l.Outside[0].Kamailio(lab.KamailioOptions{RecordRoute: true})
+	alice, carol := l.Phones[0].Agent("alice", 5060), l.Phones[1].Agent("carol", 5060)
+	bob := l.Outside[1].Agent("bob", 5060)
+	for _, a := range []*lab.Agent{alice, carol, bob} {
+		a.RegisterWith(k.Addr, 3600)
+	}
+	for _, called := range []*lab.Agent{alice, carol} {
+		rtp, far := called.Host.RTP(4000), bob.Host.RTP(6000)
+		out := bob.Invite("sip:"+called.User+"@203.0.113.10", lab.WithSDP(lab.Audio(bob.Addr.Addr(), far.Port())))
+		in := called.RecvInvite()
+		offer := in.Invite.Media()[0]
+		in.Reply(200, lab.WithSDP(lab.Audio(called.Addr.Addr(), rtp.Port())))
+		answer := out.Expect(200).Media()[0]
+		out.Ack()
+		in.ExpectRequest("ACK")
+		l.Talk(lab.Party{RTP: rtp, Peer: offer}, lab.Party{RTP: far, Peer: answer})
+		in.Send("BYE")
+		out.AnswerBye()
+		in.Expect(200)
+		l.WaitClosed()
+		far.Close()
+		far.RTCP.Close()
+	}
+}
