@@ -109,7 +109,7 @@ func TestEncodeMap(t *testing.T) {
 	e.encode(b.ops, renewUpdate)
 	const lease = "0c000400 00000000000003e8 0c000500 00000000000003e8"
 	header := func(size, flags, seq string) string {
-		return size + "000000 000a" + flags + seq + "000000 00000000 02 00 0000 0c000100 7369706e61746400"
+		return size + "000000 0c0a" + flags + seq + "000000 00000000 02 00 0000 0c000100 7369706e61746400"
 	}
 	want := []string{
 		fill(batchBegin, "", "", ""),
