@@ -11,10 +11,19 @@ import (
 // endpoints: real phones send where they were told, and answer there.
 func (l *Lab) AudioBothWays(n int) {
 	l.T.Helper()
-	for _, c := range []*Capture{l.Inside, l.Wire} {
-		err := c.Wait(0, Moment(), func(ps []*Packet) bool { return bothWays(ps, n) })
+	l.AudioBothWaysSince(0, 0, n)
+}
+
+// AudioBothWaysSince is AudioBothWays from these marks of the captures on.
+func (l *Lab) AudioBothWaysSince(inside, wire, n int) {
+	l.T.Helper()
+	for _, side := range []struct {
+		*Capture
+		mark int
+	}{{l.Inside, inside}, {l.Wire, wire}} {
+		err := side.Wait(side.mark, Moment(), func(ps []*Packet) bool { return bothWays(ps, n) })
 		if err != nil {
-			l.T.Fatalf("audio does not run both ways: %v\n%s", err, c.MediaTable())
+			l.T.Fatalf("audio does not run both ways: %v\n%s", err, side.MediaTable())
 		}
 	}
 }

@@ -6,30 +6,92 @@ import (
 	"sipnatd/internal/lab"
 )
 
-// TestBaresipCall: two real phones register with Kamailio, with authentication,
-// one inside, one outside; they call each other, audio runs both ways.
-func TestBaresipCall(t *testing.T) {
+// pair is two real phones that are registered with Kamailio, alice inside and
+// bob outside, each on a network of its own.
+type pair struct {
+	*lab.Lab
+	alice, bob *lab.Baresip
+}
+
+// newPair starts the phones with the same options, but for who answers: bob.
+func newPair(t *testing.T, phone lab.BaresipOptions, registrar lab.KamailioOptions) *pair {
+	l := lab.New(t, lab.Options{Outside: []string{"203.0.113.10", "198.51.100.20"}})
+	l.StartDaemon()
+	k := l.Outside[0].Kamailio(registrar)
+	phone.Registrar = k.Addr
+	a, b := phone, phone
+	a.User, b.User = "alice", "bob"
+	b.Answer = true
+	return &pair{l, l.Phones[0].Baresip(a), l.Outside[1].Baresip(b)}
+}
+
+// connect lets alice call bob and waits until audio runs both ways.
+func (p *pair) connect() {
+	p.T.Helper()
+	p.alice.Dial(p.bob.AOR)
+	p.bob.WaitEvent("CALL_ESTABLISHED")
+	p.alice.WaitEvent("CALL_ESTABLISHED")
+	p.AudioBothWays(25)
+}
+
+// hangUp lets alice end the call and waits until everything is closed.
+func (p *pair) hangUp() {
+	p.T.Helper()
+	p.alice.Hangup()
+	p.bob.WaitEvent("CALL_CLOSED")
+	p.WaitClosed()
+}
+
+// TestBaresipCalls: two real phones register with Kamailio, with
+// authentication, and call each other in many ways; audio runs both ways.
+func TestBaresipCalls(t *testing.T) {
 	t.Parallel()
-	for _, inward := range []bool{false, true} {
-		name := map[bool]string{false: "out", true: "in"}[inward]
-		t.Run(name, func(t *testing.T) {
+	for _, c := range []struct {
+		name      string
+		phone     lab.BaresipOptions
+		registrar lab.KamailioOptions
+	}{
+		{"record-route", lab.BaresipOptions{}, lab.KamailioOptions{Auth: true, RecordRoute: true}},
+		{"direct dialog", lab.BaresipOptions{}, lab.KamailioOptions{Auth: true}},
+		{"challenged INVITE and BYE", lab.BaresipOptions{}, lab.KamailioOptions{Auth: true, AuthCalls: true, RecordRoute: true}},
+		{"registrar on another port", lab.BaresipOptions{}, lab.KamailioOptions{Port: 5080, RecordRoute: true}},
+		{"phone on another port", lab.BaresipOptions{Port: 5070}, lab.KamailioOptions{Auth: true}},
+		{"rtcp-mux", lab.BaresipOptions{RTCPMux: true}, lab.KamailioOptions{RecordRoute: true}},
+		{"ICE", lab.BaresipOptions{ICE: true}, lab.KamailioOptions{RecordRoute: true}},
+		{"video", lab.BaresipOptions{Video: true}, lab.KamailioOptions{RecordRoute: true}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			l := lab.New(t, lab.Options{Outside: []string{"203.0.113.10", "198.51.100.20"}})
-			l.StartDaemon()
-			k := l.Outside[0].Kamailio(lab.KamailioOptions{Auth: true, RecordRoute: true})
-			alice := l.Phones[0].Baresip(lab.BaresipOptions{User: "alice", Registrar: k.Addr, Answer: inward})
-			bob := l.Outside[1].Baresip(lab.BaresipOptions{User: "bob", Registrar: k.Addr, Answer: !inward})
-			caller, called := alice, bob
-			if inward {
-				caller, called = bob, alice
-			}
-			caller.Dial(called.AOR)
-			called.WaitEvent("CALL_ESTABLISHED")
-			caller.WaitEvent("CALL_ESTABLISHED")
-			l.AudioBothWays(25)
-			caller.Hangup()
-			called.WaitEvent("CALL_CLOSED")
-			l.WaitClosed()
+			p := newPair(t, c.phone, c.registrar)
+			p.connect()
+			p.hangUp()
 		})
 	}
+}
+
+// TestBaresipCalled: the inside phone is called, and hangs up itself.
+func TestBaresipCalled(t *testing.T) {
+	t.Parallel()
+	p := newPair(t, lab.BaresipOptions{Answer: true}, lab.KamailioOptions{Auth: true, RecordRoute: true})
+	p.bob.Dial(p.alice.AOR)
+	p.alice.WaitEvent("CALL_ESTABLISHED")
+	p.bob.WaitEvent("CALL_ESTABLISHED")
+	p.AudioBothWays(25)
+	p.hangUp()
+}
+
+// TestBaresipHold: the inside phone holds the call and takes it back; audio
+// runs both ways again, through the same endpoints.
+func TestBaresipHold(t *testing.T) {
+	t.Parallel()
+	p := newPair(t, lab.BaresipOptions{}, lab.KamailioOptions{RecordRoute: true})
+	p.connect()
+	mark := p.Inside.Mark()
+	p.alice.Hold()
+	p.Inside.WaitSIP(mark, lab.Status(200, "INVITE"))
+	mark = p.Inside.Mark()
+	p.alice.Resume()
+	p.Inside.WaitSIP(mark, lab.Status(200, "INVITE"))
+	p.AudioBothWaysSince(p.Inside.Mark(), p.Wire.Mark(), 25)
+	p.hangUp()
 }
