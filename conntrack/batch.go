@@ -76,7 +76,3 @@ func (b *Batch) add(op operation) {
 	op.far = unmap(op.far)
 	b.ops = append(b.ops, op)
 }
-
-func unmap(a netip.AddrPort) netip.AddrPort {
-	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
-}

@@ -21,9 +21,9 @@ type channel struct {
 	nfct  *ct.Nfct
 	raw   syscall.RawConn
 	enc   encoder
-	seq   uint32 // of the next message
-	first uint32 // of the first message in enc
-	in    [8192]byte
+	seq   uint32     // of the next message
+	first uint32     // of the first message in enc
+	in    [8192]byte // an answer
 }
 
 func openChannel(netNS int) (*channel, error) {
@@ -44,6 +44,16 @@ func openChannel(netNS int) (*channel, error) {
 	return ch, nil
 }
 
+// request exchanges the single message that was encoded. The error is the
+// kernel's refusal, if it was refused.
+func (ch *channel) request(answered func(body []byte)) error {
+	var refused error
+	if err := ch.exchange(func(_ int, errno unix.Errno) { refused = errno }, answered); err != nil {
+		return err
+	}
+	return refused
+}
+
 func (ch *channel) close() error { return ch.nfct.Close() }
 
 // begin forgets what was encoded.
@@ -59,16 +69,17 @@ func (ch *channel) next() uint32 {
 }
 
 // exchange sends the encoded messages and calls failed with the index of each
-// that the kernel refused. An error means that it is unknown which of them took
-// effect.
-func (ch *channel) exchange(failed func(i int, errno unix.Errno)) error {
+// that the kernel refused, and answered with the content of each that it sends
+// in return (after struct nlmsghdr), which must not be kept. An error means
+// that it is unknown which of them took effect.
+func (ch *channel) exchange(failed func(i int, errno unix.Errno), answered func(body []byte)) error {
 	defer ch.begin()
 	if ch.seq == ch.first {
 		return nil
 	}
 	ch.enc.acknowledge()
 	var err error
-	if cerr := ch.raw.Control(func(fd uintptr) { err = ch.transact(int(fd), failed) }); cerr != nil {
+	if cerr := ch.raw.Control(func(fd uintptr) { err = ch.transact(int(fd), failed, answered) }); cerr != nil {
 		err = cerr
 	}
 	if err != nil {
@@ -77,7 +88,7 @@ func (ch *channel) exchange(failed func(i int, errno unix.Errno)) error {
 	return nil
 }
 
-func (ch *channel) transact(fd int, failed func(i int, errno unix.Errno)) error {
+func (ch *channel) transact(fd int, failed func(i int, errno unix.Errno), answered func(body []byte)) error {
 	if _, err := ignoringEINTR(func() (int, error) { return unix.Write(fd, ch.enc.buf) }); err != nil {
 		return err
 	}
@@ -93,13 +104,20 @@ func (ch *channel) transact(fd int, failed func(i int, errno unix.Errno)) error 
 				return unix.EBADMSG
 			}
 			typ, seq := binary.NativeEndian.Uint16(in[4:]), binary.NativeEndian.Uint32(in[8:])
-			errno := unix.Errno(-int32(binary.NativeEndian.Uint32(in[unix.SizeofNlMsghdr:])))
+			body := in[unix.SizeofNlMsghdr:length]
 			in = in[min(len(in), (length+unix.NLMSG_ALIGNTO-1)&^(unix.NLMSG_ALIGNTO-1)):]
 
 			i := seq - ch.first
-			if typ != unix.NLMSG_ERROR || i >= n {
+			if i >= n {
 				continue // the answer to an exchange that failed
 			}
+			if typ != unix.NLMSG_ERROR {
+				if answered != nil {
+					answered(body)
+				}
+				continue
+			}
+			errno := unix.Errno(-int32(binary.NativeEndian.Uint32(body)))
 			if i == 0 && errno == unix.EPERM {
 				return errno // nothing was looked at
 			}

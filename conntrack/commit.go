@@ -112,7 +112,7 @@ func (k *commit) apply(op *operation) {
 			k.release(op.kind, op.public, a, i)
 		}
 	case opClose:
-		k.ch.enc.deleteAnchor(k.next(deleteAnchor, op.kind, op.public, netip.AddrPort{}), op.public)
+		k.ch.enc.flow(typeCtDelete, k.next(deleteAnchor, op.kind, op.public, netip.AddrPort{}), anchorTuple(op.public))
 		if a == nil {
 			return
 		}
@@ -159,7 +159,7 @@ func (k *commit) next(kind messageKind, op opKind, public, dst netip.AddrPort) u
 
 // flush has the exchange with the kernel.
 func (k *commit) flush() {
-	if err := k.ch.exchange(k.refused); err != nil {
+	if err := k.ch.exchange(k.refused, nil); err != nil {
 		k.errs = append(k.errs, err)
 	}
 	k.sent = k.sent[:0]
@@ -184,6 +184,9 @@ func (k *commit) refused(i int, errno unix.Errno) {
 		if _, ok := k.failed[m.public]; ok {
 			return // has been told
 		}
+		if _, ok := k.repair[m.public]; ok && !k.repairing {
+			return // comes again
+		}
 		// ENOENT, EOPNOTSUPP: there is no such anchor, or it has no helper;
 		// ETIME: it is just expiring.
 		if !k.repairing && (errno == unix.ENOENT || errno == unix.EOPNOTSUPP || errno == unix.ETIME) {
@@ -202,7 +205,7 @@ func (k *commit) mend() {
 		if a == nil {
 			continue // closed by the same batch
 		}
-		k.ch.enc.deleteAnchor(k.next(deleteAnchor, op, public, netip.AddrPort{}), public)
+		k.ch.enc.flow(typeCtDelete, k.next(deleteAnchor, op, public, netip.AddrPort{}), anchorTuple(public))
 		k.anchor(op, public, a)
 		k.log.Debug("created an anchor again", "public", public)
 	}

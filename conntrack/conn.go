@@ -45,8 +45,8 @@ type Conn struct {
 	state state
 	sent  []message
 
-	queryMu sync.Mutex // the library's queries cannot be concurrent
-	query   *ct.Nfct
+	queryMu sync.Mutex // guards query
+	query   *channel
 
 	events   *ct.Nfct
 	watching atomic.Bool
@@ -76,11 +76,10 @@ func (c *Conn) dial(netNS int) (err error) {
 	if c.ch, err = openChannel(netNS); err != nil {
 		return err
 	}
-	config := &ct.Config{NetNS: netNS, Logger: c.quiet}
-	if c.query, err = ct.Open(config); err != nil {
+	if c.query, err = openChannel(netNS); err != nil {
 		return err
 	}
-	c.events, err = ct.Open(config)
+	c.events, err = ct.Open(&ct.Config{NetNS: netNS})
 	return err
 }
 
@@ -88,13 +87,13 @@ func (c *Conn) dial(netNS int) (err error) {
 // its lifetime ends, so that calls survive the process.
 func (c *Conn) Close() error {
 	var errs []error
-	if c.ch != nil {
-		errs = append(errs, c.ch.close())
-	}
-	for _, nfct := range []*ct.Nfct{c.query, c.events} {
-		if nfct != nil {
-			errs = append(errs, nfct.Close())
+	for _, ch := range []*channel{c.ch, c.query} {
+		if ch != nil {
+			errs = append(errs, ch.close())
 		}
+	}
+	if c.events != nil {
+		errs = append(errs, c.events.Close())
 	}
 	return errors.Join(errs...)
 }
@@ -178,36 +177,25 @@ func (c *Conn) try(h Helper) (policy, error) {
 	p := sipPolicy()
 	if h == HelperOwn {
 		var err error
-		if p, err = registerHelper(c.query.Con); err != nil {
+		if p, err = registerHelper(c.ch); err != nil {
 			return policy{}, err
 		}
 	}
-	var refused error
-	fail := func(what string) func(int, unix.Errno) {
-		return func(_ int, errno unix.Errno) {
-			refused = errors.Join(refused, fmt.Errorf("%s refused: %w", what, errno))
-		}
-	}
-	exchange := func(fail func(int, unix.Errno)) {
-		if err := c.ch.exchange(fail); err != nil {
-			refused = errors.Join(refused, err)
-		}
+	enc := &c.ch.enc
+	enc.newAnchor(c.ch.next(), trial(), p.name, 5)
+	if err := c.ch.request(nil); err != nil {
+		return policy{}, fmt.Errorf("conntrack entry with helper %q: %w", p.name, err)
 	}
 	defer func() {
-		c.ch.enc.deleteAnchor(c.ch.next(), trial())
-		exchange(func(int, unix.Errno) {})
+		enc.flow(typeCtDelete, c.ch.next(), anchorTuple(trial()))
+		_ = c.ch.request(nil)
 	}()
-
-	c.ch.enc.newAnchor(c.ch.next(), trial(), p.name, 5)
-	if exchange(fail("conntrack entry")); refused != nil {
-		return policy{}, refused
-	}
-	c.ch.enc.newExpectation(c.ch.next(), trial(), trial(), p.classes[0].id, expectSeconds)
-	if exchange(fail("expectation")); errors.Is(refused, unix.EMFILE) {
+	enc.newExpectation(c.ch.next(), trial(), trial(), p.classes[0].id, expectSeconds)
+	switch err := c.ch.request(nil); {
+	case errors.Is(err, unix.EMFILE):
 		return p, nil // the helper is not to blame for a full table
-	}
-	if refused != nil {
-		return policy{}, refused
+	case err != nil:
+		return policy{}, fmt.Errorf("expectation with helper %q: %w", p.name, err)
 	}
 	// A kernel before 2026 took the class only together with a helper that the
 	// expected flow was then given too. There, one expectation is all.
@@ -232,7 +220,7 @@ type expectation struct {
 func (c *Conn) expectations() ([]expectation, error) {
 	c.queryMu.Lock()
 	defer c.queryMu.Unlock()
-	entries, err := c.query.Dump(ct.Expected, ct.IPv4)
+	entries, err := c.query.nfct.Dump(ct.Expected, ct.IPv4)
 	if err != nil {
 		return nil, fmt.Errorf("conntrack: read expectations: %w", err)
 	}

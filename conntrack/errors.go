@@ -12,6 +12,10 @@ var (
 	// ErrNotFound says that no flow has the tuple that was asked for.
 	ErrNotFound = errors.New("no such flow")
 
+	// ErrTuple says that a tuple is not that of a flow: incomplete, or of two
+	// address families.
+	ErrTuple = errors.New("not the tuple of a flow")
+
 	// ErrExpectTableFull says that the kernel's table of expectations, which
 	// is small and shared by everyone, takes no more.
 	ErrExpectTableFull = errors.New("the expectation table is full; raise the sysctl net.netfilter.nf_conntrack_expect_max")

@@ -92,108 +92,95 @@ const (
 //
 // Its status is not set to "enabled": the kernel then accepts packets of flows
 // that have the helper rather than queue them to a process.
-func registerHelper(con *netlink.Conn) (policy, error) {
-	p := ownPolicy()
-	ae := netlink.NewAttributeEncoder()
-	ae.ByteOrder = binary.BigEndian
-	identifyHelper(ae, p.name)
-	ae.Nested(nfcthPolicy, func(ae *netlink.AttributeEncoder) error {
-		ae.Uint32(nfcthPolicySetNum, 1)
-		ae.Nested(nfcthPolicySet, func(ae *netlink.AttributeEncoder) error {
-			ae.String(nfcthPolicyName, p.name)
-			ae.Uint32(nfcthPolicyExpectMax, uint32(p.classes[0].max))
-			ae.Uint32(nfcthPolicyExpectTimeout, uint32(p.timeout/time.Second))
-			return nil
-		})
-		return nil
-	})
-	ae.Uint32(nfcthPrivDataLen, 0)
-	_, err := execute(con, typeHelperNew, netlink.Create|netlink.Excl, ae)
-	switch {
+func registerHelper(ch *channel) (policy, error) {
+	p, e := ownPolicy(), &ch.enc
+	e.begin(typeHelperNew, unix.NLM_F_CREATE|unix.NLM_F_EXCL, unix.AF_INET, ch.next())
+	e.helper(p.name)
+	policies := e.nest(nfcthPolicy)
+	e.uint32(nfcthPolicySetNum, 1)
+	set := e.nest(nfcthPolicySet)
+	e.string(nfcthPolicyName, p.name)
+	e.uint32(nfcthPolicyExpectMax, uint32(p.classes[0].max))
+	e.uint32(nfcthPolicyExpectTimeout, uint32(p.timeout/time.Second))
+	e.endNest(set)
+	e.endNest(policies)
+	e.uint32(nfcthPrivDataLen, 0)
+	e.end()
+	switch err := ch.request(nil); {
 	case err == nil:
 		return p, nil
 	case errors.Is(err, unix.EEXIST):
-		return readHelper(con, p.name)
+		return readHelper(ch, p.name)
 	case errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP):
 		return policy{}, fmt.Errorf("the kernel has no nfnetlink_cthelper (%w)", err)
+	default:
+		return policy{}, fmt.Errorf("nfnetlink_cthelper: %w", err)
 	}
-	return policy{}, fmt.Errorf("nfnetlink_cthelper: %w", err)
 }
 
 // readHelper returns what the helper of that name allows.
-func readHelper(con *netlink.Conn, name string) (policy, error) {
-	ae := netlink.NewAttributeEncoder()
-	ae.ByteOrder = binary.BigEndian
-	identifyHelper(ae, name)
-	answers, err := execute(con, typeHelperGet, 0, ae)
-	if err != nil {
+func readHelper(ch *channel, name string) (policy, error) {
+	ch.enc.begin(typeHelperGet, 0, unix.AF_INET, ch.next())
+	ch.enc.helper(name)
+	ch.enc.end()
+	p := policy{name: name}
+	var bad error
+	err := ch.request(func(body []byte) { bad = errors.Join(bad, p.decode(body)) })
+	if err = errors.Join(err, bad); err != nil {
 		return policy{}, fmt.Errorf("nfnetlink_cthelper: %w", err)
 	}
-	p := policy{name: name}
-	for _, m := range answers {
-		if m.Header.Type != typeHelperNew || len(m.Data) < nfgenmsgLen {
-			continue
-		}
-		ad, err := netlink.NewAttributeDecoder(m.Data[nfgenmsgLen:])
-		if err != nil {
-			return policy{}, fmt.Errorf("nfnetlink_cthelper: %w", err)
-		}
-		ad.ByteOrder = binary.BigEndian
-		for ad.Next() {
-			if ad.Type() == nfcthPolicy {
-				ad.Nested(p.decode)
-			}
-		}
-		if err := ad.Err(); err != nil {
-			return policy{}, fmt.Errorf("nfnetlink_cthelper: %w", err)
-		}
-	}
 	if len(p.classes) == 0 || p.classes[0].max < 2 {
-		return policy{}, fmt.Errorf("nfnetlink_cthelper: another program's helper %q has no room for expectations", name)
+		return policy{}, fmt.Errorf("nfnetlink_cthelper: the helper %q that exists has no room for expectations", name)
 	}
 	return p, nil
 }
 
-// decode reads the first class of an NFCTH_POLICY.
-func (p *policy) decode(ad *netlink.AttributeDecoder) error {
+// helper appends the attributes by which the kernel finds a helper.
+func (e *encoder) helper(name string) {
+	e.string(nfcthName, name)
+	tuple := e.nest(nfcthTuple)
+	e.uint16(nfcthTupleL3Proto, unix.AF_INET)
+	e.uint8(nfcthTupleL4Proto, unix.IPPROTO_UDP)
+	e.endNest(tuple)
+}
+
+// decode reads the policy of a helper from the kernel's answer.
+func (p *policy) decode(body []byte) error {
+	if len(body) < nfgenmsgLen {
+		return unix.EBADMSG
+	}
+	ad, err := netlink.NewAttributeDecoder(body[nfgenmsgLen:])
+	if err != nil {
+		return err
+	}
+	ad.ByteOrder = binary.BigEndian
 	for ad.Next() {
-		if ad.Type() != nfcthPolicySet {
-			continue
+		if ad.Type() == nfcthPolicy {
+			ad.Nested(p.decodePolicy)
 		}
-		p.classes = []class{{}}
-		ad.Nested(func(ad *netlink.AttributeDecoder) error {
-			for ad.Next() {
-				switch ad.Type() {
-				case nfcthPolicyExpectMax:
-					p.classes[0].max = int(ad.Uint32())
-				case nfcthPolicyExpectTimeout:
-					p.timeout = time.Duration(ad.Uint32()) * time.Second
-				}
-			}
-			return nil
-		})
+	}
+	return ad.Err()
+}
+
+// decodePolicy reads the first class of an NFCTH_POLICY.
+func (p *policy) decodePolicy(ad *netlink.AttributeDecoder) error {
+	for ad.Next() {
+		if ad.Type() == nfcthPolicySet {
+			p.classes = []class{{}}
+			ad.Nested(p.decodeClass)
+		}
 	}
 	return nil
 }
 
-// identifyHelper appends the attributes by which the kernel finds a helper.
-func identifyHelper(ae *netlink.AttributeEncoder, name string) {
-	ae.String(nfcthName, name)
-	ae.Nested(nfcthTuple, func(ae *netlink.AttributeEncoder) error {
-		ae.Uint16(nfcthTupleL3Proto, unix.AF_INET)
-		ae.Uint8(nfcthTupleL4Proto, unix.IPPROTO_UDP)
-		return nil
-	})
-}
-
-// execute sends one message and returns the answers.
-func execute(con *netlink.Conn, typ netlink.HeaderType, flags netlink.HeaderFlags, ae *netlink.AttributeEncoder) ([]netlink.Message, error) {
-	attrs, err := ae.Encode()
-	if err != nil {
-		return nil, err
+func (p *policy) decodeClass(ad *netlink.AttributeDecoder) error {
+	for ad.Next() {
+		switch ad.Type() {
+		case nfcthPolicyExpectMax:
+			p.classes[0].max = int(ad.Uint32())
+		case nfcthPolicyExpectTimeout:
+			p.timeout = time.Duration(ad.Uint32()) * time.Second
+		}
 	}
-	return con.Execute(netlink.Message{
-		Header: netlink.Header{Type: typ, Flags: netlink.Request | netlink.Acknowledge | flags},
-		Data:   append([]byte{unix.AF_INET, unix.NFNETLINK_V0, 0, 0}, attrs...),
-	})
+	return nil
 }

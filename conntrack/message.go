@@ -62,13 +62,13 @@ type encoder struct {
 func (e *encoder) reset() { e.buf = e.buf[:0] }
 
 // begin starts a message.
-func (e *encoder) begin(typ, flags uint16, seq uint32) {
+func (e *encoder) begin(typ, flags uint16, family uint8, seq uint32) {
 	e.start = len(e.buf)
 	e.buf = append(e.buf, 0, 0, 0, 0)
 	e.buf = binary.NativeEndian.AppendUint16(e.buf, typ)
 	e.buf = binary.NativeEndian.AppendUint16(e.buf, unix.NLM_F_REQUEST|flags)
 	e.buf = binary.NativeEndian.AppendUint32(e.buf, seq)
-	e.buf = append(e.buf, 0, 0, 0, 0, unix.AF_INET, unix.NFNETLINK_V0, 0, 0)
+	e.buf = append(e.buf, 0, 0, 0, 0, family, unix.NFNETLINK_V0, 0, 0)
 }
 
 // end completes the message.
@@ -118,9 +118,16 @@ func (e *encoder) string(typ uint16, s string) {
 	e.pad()
 }
 
-func (e *encoder) addr4(typ uint16, a netip.Addr) {
-	b := a.As4()
-	e.attr(typ, len(b))
+// addr appends an address of either family.
+func (e *encoder) addr(v4, v6 uint16, a netip.Addr) {
+	if a.Is4() {
+		b := a.As4()
+		e.attr(v4, len(b))
+		e.buf = append(e.buf, b[:]...)
+		return
+	}
+	b := a.As16()
+	e.attr(v6, len(b))
 	e.buf = append(e.buf, b[:]...)
 }
 
@@ -135,12 +142,12 @@ func (e *encoder) endNest(at int) {
 	binary.NativeEndian.PutUint16(e.buf[at:], uint16(len(e.buf)-at))
 }
 
-// tuple appends an IPv4 UDP tuple.
+// tuple appends a UDP tuple.
 func (e *encoder) tuple(typ uint16, t Tuple) {
 	all := e.nest(typ)
 	ip := e.nest(ctaTupleIP)
-	e.addr4(ctaIPv4Src, t.Src.Addr())
-	e.addr4(ctaIPv4Dst, t.Dst.Addr())
+	e.addr(ctaIPv4Src, ctaIPv6Src, t.Src.Addr())
+	e.addr(ctaIPv4Dst, ctaIPv6Dst, t.Dst.Addr())
 	e.endNest(ip)
 	proto := e.nest(ctaTupleProto)
 	e.uint8(ctaProtoNum, unix.IPPROTO_UDP)
@@ -155,7 +162,7 @@ func (e *encoder) tuple(typ uint16, t Tuple) {
 // a full table does not drop it early.
 func (e *encoder) newAnchor(seq uint32, public netip.AddrPort, helper string, seconds uint32) {
 	t := anchorTuple(public)
-	e.begin(typeCtNew, unix.NLM_F_CREATE, seq)
+	e.begin(typeCtNew, unix.NLM_F_CREATE, unix.AF_INET, seq)
 	e.tuple(ctaTupleOrig, t)
 	e.tuple(ctaTupleReply, t.Reverse())
 	help := e.nest(ctaHelp)
@@ -166,10 +173,11 @@ func (e *encoder) newAnchor(seq uint32, public netip.AddrPort, helper string, se
 	e.end()
 }
 
-// deleteAnchor appends the message that deletes the anchor of public.
-func (e *encoder) deleteAnchor(seq uint32, public netip.AddrPort) {
-	e.begin(typeCtDelete, 0, seq)
-	e.tuple(ctaTupleOrig, anchorTuple(public))
+// flow appends the message that reads (typeCtGet) or deletes (typeCtDelete) the
+// flow of t.
+func (e *encoder) flow(typ uint16, seq uint32, t Tuple) {
+	e.begin(typ, 0, t.family(), seq)
+	e.tuple(ctaTupleOrig, t)
 	e.end()
 }
 
@@ -183,7 +191,7 @@ var (
 // whichever anchor. Without NLM_F_EXCL the kernel does either. The number of
 // seconds counts in the latter case only.
 func (e *encoder) newExpectation(seq uint32, public, dst netip.AddrPort, class, seconds uint32) {
-	e.begin(typeExpNew, unix.NLM_F_CREATE, seq)
+	e.begin(typeExpNew, unix.NLM_F_CREATE, unix.AF_INET, seq)
 	e.tuple(ctaExpectMaster, anchorTuple(public))
 	e.tuple(ctaExpectTuple, Tuple{Src: anySource, Dst: dst})
 	e.tuple(ctaExpectMask, expectAnyMask)
@@ -196,7 +204,7 @@ func (e *encoder) newExpectation(seq uint32, public, dst netip.AddrPort, class, 
 // deleteExpectation appends the message that deletes the expectation of any
 // flow to dst.
 func (e *encoder) deleteExpectation(seq uint32, dst netip.AddrPort) {
-	e.begin(typeExpDelete, 0, seq)
+	e.begin(typeExpDelete, 0, unix.AF_INET, seq)
 	e.tuple(ctaExpectTuple, Tuple{Src: anySource, Dst: dst})
 	e.end()
 }

@@ -16,35 +16,45 @@ import (
 // in from. The error is ErrNotFound if there is none that is confirmed: a flow
 // whose first packet waits in a queue is not.
 func (c *Conn) Lookup(t Tuple) (Flow, error) {
-	family, err := t.family()
-	if err != nil {
-		return Flow{}, err
+	t, ok := t.unmapped()
+	if !ok {
+		return Flow{}, fmt.Errorf("conntrack: look up %v: %w", t, ErrTuple)
 	}
 	c.queryMu.Lock()
 	defer c.queryMu.Unlock()
-	entries, err := c.query.Get(ct.Conntrack, family, ct.Con{Origin: t.ipTuple()})
-	if err != nil && !errors.Is(err, unix.ENOENT) {
-		return Flow{}, fmt.Errorf("conntrack: look up %v: %w", t, err)
-	}
-	for i := range entries {
-		if f, ok := flowOf(&entries[i]); ok {
-			return f, nil
+	c.query.enc.flow(typeCtGet, c.query.next(), t)
+	var (
+		f   Flow
+		bad error
+	)
+	err := c.query.request(func(body []byte) {
+		var entry ct.Con
+		if entry, bad = ct.ParseAttributes(c.quiet, body); bad == nil {
+			f, ok = flowOf(&entry)
 		}
+	})
+	switch err = errors.Join(err, bad); {
+	case errors.Is(err, unix.ENOENT):
+		return Flow{}, ErrNotFound
+	case err != nil:
+		return Flow{}, fmt.Errorf("conntrack: look up %v: %w", t, err)
+	case !ok:
+		return Flow{}, fmt.Errorf("conntrack: look up %v: %w", t, unix.EBADMSG)
 	}
-	return Flow{}, ErrNotFound
+	return f, nil
 }
 
 // Delete deletes the flow to which packets with this tuple belong; see Lookup.
 // It is no error if there is none.
 func (c *Conn) Delete(t Tuple) error {
-	family, err := t.family() // without a whole tuple the kernel would delete them all
-	if err != nil {
-		return err
+	t, ok := t.unmapped()
+	if !ok { // without a whole tuple the kernel would delete all flows
+		return fmt.Errorf("conntrack: delete %v: %w", t, ErrTuple)
 	}
 	c.queryMu.Lock()
 	defer c.queryMu.Unlock()
-	err = c.query.Delete(ct.Conntrack, family, ct.Con{Origin: t.ipTuple()})
-	if err != nil && !errors.Is(err, unix.ENOENT) {
+	c.query.enc.flow(typeCtDelete, c.query.next(), t)
+	if err := c.query.request(nil); err != nil && !errors.Is(err, unix.ENOENT) {
 		return fmt.Errorf("conntrack: delete %v: %w", t, err)
 	}
 	return nil
@@ -73,21 +83,7 @@ const (
 // but it hands over only what matches (Linux 5.8 and later; before that, every
 // flow is read).
 func (c *Conn) Select(f Filter) ([]Flow, error) {
-	ae := netlink.NewAttributeEncoder()
-	ae.ByteOrder = binary.BigEndian
-	orig := f.Orig.encode(ae, ctaTupleOrig)
-	reply := f.Reply.encode(ae, ctaTupleReply)
-	ae.Nested(ctaFilter, func(ae *netlink.AttributeEncoder) error {
-		ae.ByteOrder = binary.NativeEndian
-		ae.Uint32(ctaFilterOrigFlags, orig)
-		ae.Uint32(ctaFilterReplyFlags, reply)
-		return nil
-	})
-	attrs, err := ae.Encode()
-	if err != nil {
-		return nil, fmt.Errorf("conntrack: select: %w", err)
-	}
-	entries, err := c.dump(append([]byte{byte(f.family()), unix.NFNETLINK_V0, 0, 0}, attrs...))
+	entries, err := c.selectRaw(f)
 	if err != nil {
 		return nil, fmt.Errorf("conntrack: select: %w", err)
 	}
@@ -104,25 +100,41 @@ func (c *Conn) Select(f Filter) ([]Flow, error) {
 	return flows, nil
 }
 
-func (c *Conn) dump(request []byte) ([]netlink.Message, error) {
+// selectRaw returns what the kernel hands over for f.
+func (c *Conn) selectRaw(f Filter) ([]netlink.Message, error) {
+	ae := netlink.NewAttributeEncoder()
+	ae.ByteOrder = binary.BigEndian
+	orig := f.Orig.encode(ae, ctaTupleOrig)
+	reply := f.Reply.encode(ae, ctaTupleReply)
+	ae.Nested(ctaFilter, func(ae *netlink.AttributeEncoder) error {
+		ae.ByteOrder = binary.NativeEndian
+		ae.Uint32(ctaFilterOrigFlags, orig)
+		ae.Uint32(ctaFilterReplyFlags, reply)
+		return nil
+	})
+	attrs, err := ae.Encode()
+	if err != nil {
+		return nil, err
+	}
 	c.queryMu.Lock()
 	defer c.queryMu.Unlock()
-	return c.query.Con.Execute(netlink.Message{
+	return c.query.nfct.Con.Execute(netlink.Message{
 		Header: netlink.Header{Type: typeCtGet, Flags: netlink.Request | netlink.Dump},
-		Data:   request,
+		Data:   append([]byte{f.family(), unix.NFNETLINK_V0, 0, 0}, attrs...),
 	})
 }
 
-func (f Filter) family() ct.Family {
+func (f Filter) family() uint8 {
 	for _, a := range []netip.AddrPort{f.Orig.Src, f.Orig.Dst, f.Reply.Src, f.Reply.Dst} {
 		if a.Addr().Is6() && !a.Addr().Is4In6() {
-			return ct.IPv6
+			return unix.AF_INET6
 		}
 	}
-	return ct.IPv4
+	return unix.AF_INET
 }
 
-// matches is for kernels that do not know CTA_FILTER and ignore it.
+// matches reports whether flow is to be selected. Kernels that do not know
+// CTA_FILTER ignore it.
 func (f Filter) matches(flow *Flow) bool {
 	return f.Orig.covers(flow.Orig) && f.Reply.covers(flow.Reply)
 }
@@ -135,19 +147,21 @@ func (t Tuple) covers(u Tuple) bool {
 	return covers(t.Src, u.Src) && covers(t.Dst, u.Dst)
 }
 
-// encode appends the parts of t that are given, and returns the flags that name
-// them.
+// encode appends the parts of t that the kernel is to compare, and returns the
+// flags that name them.
 func (t Tuple) encode(ae *netlink.AttributeEncoder, typ uint16) (flags uint32) {
 	flags = filterProtoNum
 	ae.Nested(typ, func(ae *netlink.AttributeEncoder) error {
 		ae.Nested(ctaTupleIP, func(ae *netlink.AttributeEncoder) error {
-			if a := t.Src.Addr().Unmap(); a.IsValid() {
+			// The kernel gets the comparison of IPv6 addresses the wrong way
+			// round (6.1 to 6.18): those are compared here, see matches.
+			if a := t.Src.Addr().Unmap(); a.Is4() {
 				flags |= filterIPSrc
-				ae.Bytes(familyAttr(a, ctaIPv4Src, ctaIPv6Src), a.AsSlice())
+				ae.Bytes(ctaIPv4Src, a.AsSlice())
 			}
-			if a := t.Dst.Addr().Unmap(); a.IsValid() {
+			if a := t.Dst.Addr().Unmap(); a.Is4() {
 				flags |= filterIPDst
-				ae.Bytes(familyAttr(a, ctaIPv4Dst, ctaIPv6Dst), a.AsSlice())
+				ae.Bytes(ctaIPv4Dst, a.AsSlice())
 			}
 			return nil
 		})
@@ -166,11 +180,4 @@ func (t Tuple) encode(ae *netlink.AttributeEncoder, typ uint16) (flags uint32) {
 		return nil
 	})
 	return flags
-}
-
-func familyAttr(a netip.Addr, v4, v6 uint16) uint16 {
-	if a.Is4() {
-		return v4
-	}
-	return v6
 }

@@ -2,7 +2,6 @@ package conntrack
 
 import (
 	"fmt"
-	"net"
 	"net/netip"
 
 	ct "github.com/florianl/go-conntrack"
@@ -21,27 +20,23 @@ func (t Tuple) Reverse() Tuple { return Tuple{Src: t.Dst, Dst: t.Src} }
 // String returns the tuple as "source > destination".
 func (t Tuple) String() string { return fmt.Sprintf("%v > %v", t.Src, t.Dst) }
 
-// family returns the address family of t, or an error if t is not the complete
-// tuple of a flow.
-func (t Tuple) family() (ct.Family, error) {
-	src, dst := t.Src.Addr().Unmap(), t.Dst.Addr().Unmap()
-	switch {
-	case src.Is4() && dst.Is4():
-		return ct.IPv4, nil
-	case src.Is6() && dst.Is6():
-		return ct.IPv6, nil
-	}
-	return 0, fmt.Errorf("conntrack: %v is not the tuple of a flow", t)
+// unmapped returns t with IPv4 addresses in their short form, and whether it is
+// the complete tuple of a flow.
+func (t Tuple) unmapped() (Tuple, bool) {
+	t = Tuple{Src: unmap(t.Src), Dst: unmap(t.Dst)}
+	return t, t.Src.IsValid() && t.Dst.IsValid() && t.Src.Addr().Is4() == t.Dst.Addr().Is4()
 }
 
-// ipTuple converts t to the library's form.
-func (t Tuple) ipTuple() *ct.IPTuple {
-	src, dst := net.IP(t.Src.Addr().Unmap().AsSlice()), net.IP(t.Dst.Addr().Unmap().AsSlice())
-	proto, sport, dport := uint8(unix.IPPROTO_UDP), t.Src.Port(), t.Dst.Port()
-	return &ct.IPTuple{
-		Src: &src, Dst: &dst,
-		Proto: &ct.ProtoTuple{Number: &proto, SrcPort: &sport, DstPort: &dport},
+// family returns the address family of a complete tuple.
+func (t Tuple) family() uint8 {
+	if t.Src.Addr().Is4() {
+		return unix.AF_INET
 	}
+	return unix.AF_INET6
+}
+
+func unmap(a netip.AddrPort) netip.AddrPort {
+	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
 }
 
 // tupleOf converts a tuple of the library. ok is false unless it is one of UDP.
