@@ -53,7 +53,7 @@ test-size: build
 .PHONY: test-unit
 test-unit:
 	@echo "=== unit tests, with the race detector"
-	$(GO) test -race $(PURE)
+	$(GO) test -race -timeout 5m $(PURE)
 
 # Without cgo, as the daemon is: dropping privileges works only so.
 .PHONY: test-kernel
