@@ -121,9 +121,15 @@ func (s *Snapshot) Own(addr netip.Addr) bool {
 
 // InsideNetwork reports whether addr is in a network that is reached through
 // an inside interface.
-func (s *Snapshot) InsideNetwork(addr netip.Addr) bool {
+func (s *Snapshot) InsideNetwork(addr netip.Addr) bool { return s.network(Inside, addr) }
+
+// OutsideNetwork reports whether addr is in a network that is reached through
+// an outside interface by a route other than the default one.
+func (s *Snapshot) OutsideNetwork(addr netip.Addr) bool { return s.network(Outside, addr) }
+
+func (s *Snapshot) network(side Side, addr netip.Addr) bool {
 	for i := range s.interfaces {
-		if s.interfaces[i].Side != Inside {
+		if s.interfaces[i].Side != side {
 			continue
 		}
 		for _, n := range s.interfaces[i].Networks {

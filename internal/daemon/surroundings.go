@@ -1,0 +1,93 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"sipnatd/conntrack"
+	"sipnatd/internal/ifaces"
+	"sipnatd/internal/nft"
+)
+
+// networks answers the engine's questions about addresses.
+type networks Daemon
+
+// Inside implements nat.Networks.
+func (n *networks) Inside(a netip.Addr) bool { return n.faces.Load().InsideNetwork(a) }
+
+// Outside implements nat.Networks.
+func (n *networks) Outside(a netip.Addr) bool { return n.faces.Load().OutsideNetwork(a) }
+
+func (d *Daemon) watchInterfaces(ctx context.Context) error {
+	watched := ifaces.Config{Inside: d.cfg.Inside, Outside: d.cfg.Outside}
+	return ifaces.Watch(ctx, watched, func(s *ifaces.Snapshot) {
+		old := d.faces.Swap(s)
+		if old.Equal(s) {
+			return
+		}
+		d.reportInterfaces(s)
+		if slices.Equal(old.Names(ifaces.Inside), s.Names(ifaces.Inside)) &&
+			slices.Equal(old.Names(ifaces.Outside), s.Names(ifaces.Outside)) {
+			return
+		}
+		if err := d.kernel.Configure(d.tableConfig(s)); err != nil {
+			d.log.Error("the table does not follow the interfaces", "error", err)
+		}
+	})
+}
+
+func (d *Daemon) reportInterfaces(s *ifaces.Snapshot) {
+	d.log.Info("interfaces", "sides", s.String())
+	for _, p := range s.Problems() {
+		d.log.Warn(p)
+	}
+	for _, i := range s.Interfaces() {
+		if i.BehindNAT() && d.cfg.HostOutbound == "" {
+			d.log.Warn("the outside address is private: another NAT stands in front; set host_outbound to its public address and forward the SIP and RTP ports here",
+				"interface", i.Name, "address", i.Addr)
+		}
+	}
+}
+
+func (d *Daemon) reportConntrack() {
+	if already, err := conntrack.EnableAccounting(); err != nil {
+		d.log.Warn("flows are not counted, so that a call without media is not noticed; set the sysctl net.netfilter.nf_conntrack_acct=1", "error", err)
+	} else if !already {
+		d.log.Info("flow accounting enabled", "sysctl", "net.netfilter.nf_conntrack_acct")
+	}
+	expectMax, _, _, _, err := conntrack.Limits()
+	if err != nil {
+		d.log.Debug("the sizes of the conntrack tables are not known", "error", err)
+		return
+	}
+	if want := 2 * (int(d.cfg.RTPPortHigh) - int(d.cfg.RTPPortLow) + 1); d.track.Helper() != conntrack.HelperNone && expectMax < want {
+		d.log.Warn("the expectation table is small for the port range; raise the sysctl net.netfilter.nf_conntrack_expect_max",
+			"has", expectMax, "full use of the range needs", want)
+	}
+	if d.track.Helper() == conntrack.HelperNone {
+		d.log.Warn("without a conntrack helper media is not RELATED: the firewall must accept `ct status dnat` in its forward chain, or load nf_conntrack_sip")
+	}
+}
+
+func (d *Daemon) reportChains() {
+	late, err := nft.LateChains()
+	if err != nil {
+		d.log.Debug("the firewall's chains were not read", "error", err)
+	}
+	for _, c := range late {
+		d.log.Warn(c.String())
+	}
+}
+
+// refuseSecondRewriter is an error where the kernel's SIP helper is assigned to
+// flows: it would rewrite what this daemon has rewritten.
+func refuseSecondRewriter() error {
+	found, err := nft.SIPHelperRules()
+	if err != nil || len(found) == 0 {
+		return nil // what cannot be read is for `sipnatd check`
+	}
+	return fmt.Errorf("the kernel's SIP helper is assigned to flows and would rewrite SIP a second time; remove: %s", strings.Join(found, "; "))
+}

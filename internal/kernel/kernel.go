@@ -1,0 +1,338 @@
+package kernel
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"sipnatd/conntrack"
+	"sipnatd/internal/nft"
+	"sipnatd/nat"
+)
+
+// guardLinger is how long the guard stays in front of an inside endpoint whose
+// stream is closed: until the flows that conntrack still knows are deleted.
+const guardLinger = 30 * time.Second
+
+// Table is the daemon's nftables table, as package nft has it.
+type Table interface {
+	Commit(*nft.Batch) error
+	Install(nft.Config) error
+	Mappings() ([]nft.Mapping, error)
+}
+
+// Tracker is conntrack, as package conntrack has it.
+type Tracker interface {
+	Commit(*conntrack.Batch) error
+	Lookup(conntrack.Tuple) (conntrack.Flow, error)
+	Delete(conntrack.Tuple) error
+	Select(conntrack.Filter) ([]conntrack.Flow, error)
+	MaxExpectations() int
+	RenewEvery() time.Duration
+	Helper() conntrack.Helper
+}
+
+// Kernel implements nat.Kernel. It is safe for concurrent use.
+type Kernel struct {
+	config nft.Config
+	table  Table
+	track  Tracker
+	log    *slog.Logger
+
+	mu       sync.Mutex
+	public   map[netip.AddrPort]*entry
+	inside   map[netip.AddrPort]*entry
+	closing  []*entry // in the order in which their guards end
+	elements nft.Batch
+	anchors  conntrack.Batch
+	forwards forwards
+	sweepDue bool
+	swept    time.Time
+	renewed  time.Time
+}
+
+// entry is a mapping that is in the kernel, and what belongs to it.
+type entry struct {
+	inside, public netip.AddrPort
+	stream         bool
+	forwarded      bool // no peers and no expectation: the administrator's DNAT lets packets in
+	guardOpen      bool
+	hosts          []netip.Addr // allowed peers or sources
+	egress         []netip.AddrPort
+	end            time.Time // of the lease; of the guard's linger when closed
+	closed         bool
+
+	flows   []flow
+	unsure  bool   // events were lost: there may be flows that are not listed
+	packets uint64 // of flows that have ended
+}
+
+// flow is a conntrack entry of a mapping.
+type flow struct {
+	orig conntrack.Tuple
+	id   uint32
+}
+
+// New returns a Kernel over an installed table.
+func New(config nft.Config, table Table, track Tracker, log *slog.Logger) *Kernel {
+	return &Kernel{
+		config: config, table: table, track: track, log: log,
+		public: make(map[netip.AddrPort]*entry),
+		inside: make(map[netip.AddrPort]*entry),
+	}
+}
+
+// Apply makes the changes: one exchange with nftables, one with conntrack.
+func (k *Kernel) Apply(changes []nat.Change) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	now := time.Now()
+	k.elements.Reset()
+	k.anchors.Reset()
+	for i := range changes {
+		k.change(&changes[i], now)
+	}
+	return k.commit(now)
+}
+
+// commit sends both batches. When the table is gone it is installed again, with
+// everything that is known.
+func (k *Kernel) commit(now time.Time) error {
+	var nftErr, trackErr error
+	if k.elements.Len() > 0 {
+		nftErr = k.table.Commit(&k.elements)
+		if errors.Is(nftErr, nft.ErrLost) {
+			nftErr = k.restore(now)
+		}
+	}
+	if k.anchors.Len() > 0 {
+		trackErr = k.track.Commit(&k.anchors)
+	}
+	return errors.Join(nftErr, trackErr)
+}
+
+func (k *Kernel) change(c *nat.Change, now time.Time) {
+	e := k.public[c.Public]
+	switch c.Verb {
+	case nat.OpenBinding, nat.OpenForwarded, nat.OpenStream:
+		k.openEntry(c, now)
+		return
+	}
+	if e == nil || e.inside != c.Inside {
+		return // never installed; the refusal has been reported
+	}
+	lease := max(e.end.Sub(now), time.Second)
+	switch c.Verb {
+	case nat.RenewBinding, nat.RenewStream:
+		e.end = now.Add(c.Lease)
+		k.putElements(e, c.Lease)
+		k.anchors.Renew(e.public, c.Lease)
+	case nat.CloseBinding, nat.CloseStream:
+		k.closeEntry(e, now)
+	case nat.AllowPeer:
+		e.allow(c.Far.Addr())
+		k.elements.AllowPeer(c.Far.Addr(), e.public, lease)
+	case nat.AllowSource:
+		e.allow(c.Far.Addr())
+		k.elements.AllowSource(c.Far.Addr(), e.inside, lease)
+	case nat.RevokeSource:
+		e.hosts = slices.DeleteFunc(e.hosts, func(a netip.Addr) bool { return a == c.Far.Addr() })
+		k.elements.RevokeSource(c.Far.Addr(), e.inside)
+	case nat.OpenGuard:
+		e.guardOpen = true
+		k.elements.OpenSource(e.inside, lease)
+	case nat.CloseGuard:
+		e.guardOpen = false
+		k.elements.CloseSource(e.inside)
+	case nat.AllowEgress:
+		k.allowEgress(e, c.Far)
+	}
+}
+
+func (e *entry) allow(a netip.Addr) {
+	if !slices.Contains(e.hosts, a) {
+		e.hosts = append(e.hosts, a)
+	}
+}
+
+func (k *Kernel) openEntry(c *nat.Change, now time.Time) {
+	if old := k.public[c.Public]; old != nil {
+		k.forget(old)
+	}
+	if old := k.inside[c.Inside]; old != nil {
+		k.forget(old)
+	}
+	e := &entry{
+		inside: c.Inside, public: c.Public, end: now.Add(c.Lease),
+		stream: c.Verb == nat.OpenStream, forwarded: c.Verb == nat.OpenForwarded,
+	}
+	k.public[e.public], k.inside[e.inside] = e, e
+	if !e.stream {
+		k.deleteFlows(e, conntrack.Filter{Orig: conntrack.Tuple{Src: e.inside}})
+		k.deleteFlows(e, conntrack.Filter{Reply: conntrack.Tuple{Src: e.inside}})
+	} else {
+		k.sweepDue = true
+	}
+	k.putElements(e, c.Lease)
+	if !e.forwarded {
+		k.anchors.OpenAnchor(e.public, c.Lease)
+	}
+}
+
+// putElements adds, or renews, every element of an entry.
+func (k *Kernel) putElements(e *entry, lease time.Duration) {
+	if !e.stream {
+		k.elements.MapBinding(e.inside, e.public, lease)
+		for _, a := range e.hosts {
+			k.elements.AllowPeer(a, e.public, lease)
+		}
+		return
+	}
+	k.elements.MapStream(e.inside, e.public, lease)
+	for _, a := range e.hosts {
+		k.elements.AllowSource(a, e.inside, lease)
+	}
+	if e.guardOpen {
+		k.elements.OpenSource(e.inside, lease)
+	}
+}
+
+// allowEgress lets the inside endpoint send to far through a firewall that
+// filters what leaves. A flow between the two that began before the mapping has
+// another translation: it goes, and begins again through the mapping.
+func (k *Kernel) allowEgress(e *entry, far netip.AddrPort) {
+	for _, t := range []conntrack.Tuple{{Src: e.inside, Dst: far}, {Src: far, Dst: e.public}} {
+		if f, err := k.track.Lookup(t); err == nil && !e.translates(f) {
+			k.delete(f.Orig)
+		}
+	}
+	most := k.track.MaxExpectations() - 1
+	if most <= 0 || slices.Contains(e.egress, far) {
+		return
+	}
+	if len(e.egress) >= most {
+		k.anchors.Unexpect(e.public, e.egress[0])
+		e.egress = slices.Delete(e.egress, 0, 1)
+	}
+	e.egress = append(e.egress, far)
+	k.anchors.Expect(e.public, far)
+}
+
+// translates reports whether a flow of one of the entry's endpoints is
+// translated as the entry says.
+func (e *entry) translates(f conntrack.Flow) bool {
+	if p, ok := f.Translation(e.inside); ok {
+		return p == e.public
+	}
+	return false
+}
+
+func (k *Kernel) closeEntry(e *entry, now time.Time) {
+	k.elements.Unmap(e.inside, e.public, e.stream)
+	for _, a := range e.hosts {
+		if e.stream {
+			k.elements.RevokeSource(a, e.inside)
+		} else {
+			k.elements.RevokePeer(a, e.public)
+		}
+	}
+	if e.stream {
+		k.elements.CloseSource(e.inside)
+		k.elements.KeepGuard(e.inside, guardLinger)
+	}
+	if !e.forwarded {
+		k.anchors.CloseAnchor(e.public)
+	}
+	for _, f := range e.flows {
+		k.delete(f.orig)
+	}
+	if e.unsure {
+		k.deleteAll(e)
+	}
+	e.closed, e.flows = true, nil
+	e.end = now.Add(guardLinger)
+	k.closing = append(k.closing, e)
+}
+
+// deleteAll searches for the flows of a mapping whose events were missed.
+func (k *Kernel) deleteAll(e *entry) {
+	for _, f := range []conntrack.Filter{
+		{Orig: conntrack.Tuple{Src: e.inside}}, {Reply: conntrack.Tuple{Src: e.inside}},
+	} {
+		flows, err := k.track.Select(f)
+		if err != nil {
+			k.log.Warn("flows of a closed stream may linger", "public", e.public, "error", err)
+			return
+		}
+		for _, f := range flows {
+			k.delete(f.Orig)
+		}
+	}
+}
+
+// deleteFlows deletes the flows of the entry's inside endpoint that have another
+// translation.
+func (k *Kernel) deleteFlows(e *entry, f conntrack.Filter) {
+	flows, err := k.track.Select(f)
+	if err != nil {
+		k.log.Warn("flows that began before the daemon were not looked for", "inside", e.inside, "error", err)
+		return
+	}
+	for _, f := range flows {
+		if !e.translates(f) {
+			k.delete(f.Orig)
+		}
+	}
+}
+
+func (k *Kernel) delete(t conntrack.Tuple) {
+	if err := k.track.Delete(t); err != nil {
+		k.log.Warn("a flow could not be deleted", "flow", fmt.Sprintf("%v > %v", t.Src, t.Dst), "error", err)
+	}
+}
+
+// forget drops an entry whose endpoint has a new one.
+func (k *Kernel) forget(e *entry) {
+	if k.public[e.public] == e {
+		delete(k.public, e.public)
+	}
+	if k.inside[e.inside] == e {
+		delete(k.inside, e.inside)
+	}
+}
+
+// Translation implements nat.Kernel.
+func (k *Kernel) Translation(inside, far netip.AddrPort) (public netip.AddrPort, forwarded, ok bool) {
+	f, err := k.track.Lookup(conntrack.Tuple{Src: inside, Dst: far})
+	if err != nil {
+		return netip.AddrPort{}, false, false
+	}
+	public, ok = f.Translation(inside)
+	if !ok || public == inside {
+		return netip.AddrPort{}, false, false
+	}
+	return public, f.Orig.Src == far && !f.Related(), true
+}
+
+// Packets implements nat.Kernel.
+func (k *Kernel) Packets(publics []netip.AddrPort, counts []uint64) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for i, p := range publics {
+		counts[i] = 0
+		e := k.public[p]
+		if e == nil {
+			continue
+		}
+		counts[i] = e.packets
+		for _, f := range e.flows {
+			if now, err := k.track.Lookup(f.orig); err == nil {
+				counts[i] += now.OrigPackets + now.ReplyPackets
+			}
+		}
+	}
+}

@@ -1,0 +1,50 @@
+package kernel
+
+import (
+	"errors"
+	"net/netip"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"sipnatd/internal/nft"
+)
+
+// forwardsFor is how long the list of the administrator's forwards is believed.
+const forwardsFor = 5 * time.Second
+
+// forwards is what the administrator's own DNAT rules lead to.
+type forwards struct {
+	list []nft.Redirect
+	read time.Time
+}
+
+// Owner implements nat.Kernel.
+func (k *Kernel) Owner(public netip.AddrPort) (inside netip.AddrPort, taken bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if now := time.Now(); now.Sub(k.forwards.read) > forwardsFor {
+		list, err := nft.Redirects()
+		if err != nil {
+			k.log.Debug("the firewall's own DNAT rules were not read", "error", err)
+		}
+		k.forwards = forwards{list, now}
+	}
+	for i := range k.forwards.list {
+		if to, ok := k.forwards.list[i].Target(public); ok {
+			return to, true
+		}
+	}
+	return netip.AddrPort{}, boundLocally(public)
+}
+
+// boundLocally reports whether a local socket has the endpoint, by trying to
+// take it.
+func boundLocally(ep netip.AddrPort) bool {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	return errors.Is(unix.Bind(fd, &unix.SockaddrInet4{Port: int(ep.Port()), Addr: ep.Addr().As4()}), unix.EADDRINUSE)
+}

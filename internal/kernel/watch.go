@@ -1,0 +1,207 @@
+package kernel
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"sipnatd/conntrack"
+	"sipnatd/internal/nft"
+	"sipnatd/nat"
+)
+
+const (
+	// sweepEvery is how often, at most, the flow table is searched for flows
+	// that began before the stream they belong to.
+	sweepEvery = 10 * time.Second
+
+	// renewBatch is how many anchors are renewed in one exchange.
+	renewBatch = 64
+)
+
+// Adopt returns what an earlier daemon has left in the kernel, and takes it over.
+func (k *Kernel) Adopt(adopt func(m nat.Change)) error {
+	mappings, err := k.table.Mappings()
+	if err != nil {
+		return err
+	}
+	k.mu.Lock()
+	now := time.Now()
+	for _, m := range mappings {
+		e := &entry{inside: m.Inside, public: m.Public, stream: m.Stream, end: now.Add(m.Expires),
+			hosts: m.Hosts, guardOpen: m.Open, unsure: true}
+		k.public[e.public], k.inside[e.inside] = e, e
+	}
+	k.sweepDue = true
+	k.mu.Unlock()
+	for _, m := range mappings {
+		verb := nat.OpenBinding
+		if m.Stream {
+			verb = nat.OpenStream
+		}
+		adopt(nat.Change{Verb: verb, Inside: m.Inside, Public: m.Public, Lease: m.Expires})
+	}
+	return nil
+}
+
+// Event takes in a flow that began or ended.
+func (k *Kernel) Event(ev conntrack.Event) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if ev.Lost {
+		for _, e := range k.public {
+			e.unsure = true
+		}
+		return
+	}
+	e := k.entryOf(ev.Flow)
+	if e == nil {
+		return
+	}
+	i := slices.IndexFunc(e.flows, func(f flow) bool { return f.orig == ev.Flow.Orig })
+	switch {
+	case ev.Destroyed:
+		if i >= 0 {
+			e.flows = slices.Delete(e.flows, i, i+1)
+			e.packets += ev.Flow.OrigPackets + ev.Flow.ReplyPackets
+		}
+	case e.closed, e.stream && !e.translates(ev.Flow):
+		k.delete(ev.Flow.Orig) // it began while its stream was being closed or opened
+	case i < 0:
+		e.flows = append(e.flows, flow{ev.Flow.Orig, ev.Flow.ID})
+	}
+}
+
+// entryOf returns the entry that one of the flow's endpoints belongs to, or nil.
+func (k *Kernel) entryOf(f conntrack.Flow) *entry {
+	if e := k.public[f.Reply.Dst]; e != nil { // it began inside
+		return e
+	}
+	if e := k.public[f.Orig.Dst]; e != nil { // it began outside
+		return e
+	}
+	if e := k.inside[f.Orig.Src]; e != nil {
+		return e
+	}
+	return k.inside[f.Reply.Src]
+}
+
+// Lost restores the table after somebody has removed it.
+func (k *Kernel) Lost() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.log.Warn("the table ip sipnatd was removed from the kernel, as a firewall reload does; it is restored")
+	if err := k.restore(time.Now()); err != nil {
+		k.log.Error("the table could not be restored", "error", err)
+	}
+}
+
+// restore installs the table with everything that is known, and deletes the
+// flows that began while it was away.
+func (k *Kernel) restore(now time.Time) error {
+	err := k.table.Install(k.config)
+	if err != nil {
+		return err
+	}
+	k.elements.Reset()
+	for _, e := range k.public {
+		if lease := e.end.Sub(now); lease > 0 && !e.closed {
+			k.putElements(e, lease)
+		}
+		if k.elements.Len() > 500 {
+			err = errors.Join(err, k.table.Commit(&k.elements))
+			k.elements.Reset()
+		}
+	}
+	if k.elements.Len() > 0 {
+		err = errors.Join(err, k.table.Commit(&k.elements))
+	}
+	k.sweep(now)
+	return err
+}
+
+// sweep searches the whole flow table for flows that are not translated as
+// their mapping says: they began before it, or while the table was away.
+func (k *Kernel) sweep(now time.Time) {
+	k.sweepDue, k.swept = false, now
+	flows, err := k.track.Select(conntrack.Filter{})
+	if err != nil {
+		k.log.Warn("the flow table was not searched", "error", err)
+		return
+	}
+	for _, f := range flows {
+		e := k.entryOf(f)
+		switch {
+		case e == nil:
+		case e.closed || !e.translates(f):
+			k.delete(f.Orig)
+		case !slices.ContainsFunc(e.flows, func(g flow) bool { return g.orig == f.Orig }):
+			e.flows = append(e.flows, flow{f.Orig, f.ID})
+		}
+	}
+	for _, e := range k.public {
+		e.unsure = false
+	}
+}
+
+// Run keeps anchors alive and the memory of closed streams short until ctx ends.
+func (k *Kernel) Run(ctx context.Context) error {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			k.tick(time.Now())
+		}
+	}
+}
+
+func (k *Kernel) tick(now time.Time) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for len(k.closing) > 0 && !k.closing[0].end.After(now) {
+		k.forget(k.closing[0])
+		k.closing[0] = nil
+		k.closing = k.closing[1:]
+	}
+	if k.sweepDue && now.Sub(k.swept) >= sweepEvery {
+		k.sweep(now)
+	}
+	if k.track.Helper() == conntrack.HelperNone || now.Sub(k.renewed) < k.track.RenewEvery() {
+		return
+	}
+	k.renewed = now
+	k.anchors.Reset()
+	n := 0
+	for _, e := range k.public {
+		if lease := e.end.Sub(now); lease > 0 && !e.closed && !e.forwarded {
+			k.anchors.Renew(e.public, lease)
+			if n++; n%renewBatch == 0 {
+				k.renewAnchors()
+			}
+		}
+	}
+	k.renewAnchors()
+}
+
+func (k *Kernel) renewAnchors() {
+	if k.anchors.Len() == 0 {
+		return
+	}
+	if err := k.track.Commit(&k.anchors); err != nil {
+		k.log.Warn("expectations were not renewed", "error", err)
+	}
+	k.anchors.Reset()
+}
+
+// Configure installs the table with another configuration; the leased elements
+// stay.
+func (k *Kernel) Configure(c nft.Config) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.config = c
+	return k.table.Install(c)
+}

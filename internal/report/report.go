@@ -1,0 +1,81 @@
+// Package report makes the daemon's log: lines on the standard error stream in
+// the foreground, syslog in the background.
+package report
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"log/syslog"
+	"os"
+	"sync"
+)
+
+// New returns the daemon's log, with debug messages or without them.
+func New(debug, background bool) (*slog.Logger, error) {
+	opts := &slog.HandlerOptions{Level: slog.LevelInfo}
+	if debug {
+		opts.Level = slog.LevelDebug
+	}
+	if !background {
+		return slog.New(slog.NewTextHandler(os.Stderr, opts)), nil
+	}
+	w, err := syslog.New(syslog.LOG_DAEMON|syslog.LOG_INFO, "sipnatd")
+	if err != nil {
+		return nil, fmt.Errorf("syslog: %w; run in the foreground (daemonize = 0) to log on the standard error stream", err)
+	}
+	// syslog has a time and a level of its own.
+	opts.ReplaceAttr = func(groups []string, a slog.Attr) slog.Attr {
+		if len(groups) == 0 && (a.Key == slog.TimeKey || a.Key == slog.LevelKey) {
+			return slog.Attr{}
+		}
+		return a
+	}
+	l := &line{out: w}
+	return slog.New(&handler{slog.NewTextHandler(&l.text, opts), l}), nil
+}
+
+// line is the one record that is being formatted.
+type line struct {
+	sync.Mutex
+	text bytes.Buffer
+	out  *syslog.Writer
+}
+
+// handler gives each record the priority that corresponds to its level.
+type handler struct {
+	slog.Handler
+	line *line
+}
+
+// Handle implements slog.Handler.
+func (h *handler) Handle(ctx context.Context, r slog.Record) error {
+	h.line.Lock()
+	defer h.line.Unlock()
+	h.line.text.Reset()
+	if err := h.Handler.Handle(ctx, r); err != nil {
+		return err
+	}
+	text := h.line.text.String()
+	switch {
+	case r.Level >= slog.LevelError:
+		return h.line.out.Err(text)
+	case r.Level >= slog.LevelWarn:
+		return h.line.out.Warning(text)
+	case r.Level >= slog.LevelInfo:
+		return h.line.out.Info(text)
+	default:
+		return h.line.out.Debug(text)
+	}
+}
+
+// WithAttrs implements slog.Handler.
+func (h *handler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return &handler{h.Handler.WithAttrs(attrs), h.line}
+}
+
+// WithGroup implements slog.Handler.
+func (h *handler) WithGroup(name string) slog.Handler {
+	return &handler{h.Handler.WithGroup(name), h.line}
+}
