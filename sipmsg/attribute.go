@@ -82,6 +82,7 @@ func (s *SDP) rtcp(line, value Span) {
 		r.Addr = w.next()
 	}
 	s.RTCP = append(s.RTCP, r)
+	s.parts++
 }
 
 // candidate reads "foundation component transport priority address port typ
@@ -115,13 +116,14 @@ func (s *SDP) candidate(line, value Span) {
 		}
 	}
 	s.Candidates = append(s.Candidates, c)
+	s.parts++
 }
 
 // remoteCandidates reads triples of component, address and port.
 func (s *SDP) remoteCandidates(value Span) {
 	b := s.Raw
 	w := words{b, value.Lo, value.Hi}
-	for len(s.RemoteCandidates) <= maxSDPParts {
+	for s.parts <= MaxSDPParts {
 		component, addr, port := w.next(), w.next(), w.next()
 		if port.Empty() {
 			return
@@ -133,6 +135,7 @@ func (s *SDP) remoteCandidates(value Span) {
 			Port:      port,
 			PortNum:   portNumber(port.of(b)),
 		})
+		s.parts++
 	}
 }
 
@@ -140,7 +143,7 @@ func (s *SDP) remoteCandidates(value Span) {
 func (s *SDP) paths(value Span) {
 	b := s.Raw
 	w := words{b, value.Lo, value.Hi}
-	for len(s.Paths) <= maxSDPParts {
+	for s.parts <= MaxSDPParts {
 		uri := w.next()
 		if uri.Empty() {
 			return
@@ -168,5 +171,6 @@ func (s *SDP) paths(value Span) {
 		}
 		p.PortNum = portNumber(p.Port.of(b))
 		s.Paths = append(s.Paths, p)
+		s.parts++
 	}
 }

@@ -80,10 +80,9 @@ func (e *Edits) FixContentLength(m *Message) {
 // Splice writes the edited message to dst[:0], which must not overlap the
 // original, and returns it. Without edits the bytes are those of the original.
 func (e *Edits) Splice(dst []byte) ([]byte, error) {
-	byPlace := func(a, b edit) int {
-		return cmp.Or(cmp.Compare(a.span.Lo, b.span.Lo), cmp.Compare(a.span.Hi, b.span.Hi))
+	if !slices.IsSortedFunc(e.list, byPlace) {
+		slices.SortStableFunc(e.list, byPlace)
 	}
-	slices.SortStableFunc(e.list, byPlace)
 	dst = dst[:0]
 	pos := int32(0)
 	for _, c := range e.list {
@@ -98,4 +97,11 @@ func (e *Edits) Splice(dst []byte) ([]byte, error) {
 		pos = c.span.Hi
 	}
 	return append(dst, e.raw[pos:]...), nil
+}
+
+func byPlace(a, b edit) int {
+	if a.span.Lo != b.span.Lo {
+		return cmp.Compare(a.span.Lo, b.span.Lo)
+	}
+	return cmp.Compare(a.span.Hi, b.span.Hi)
 }

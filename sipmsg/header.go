@@ -1,5 +1,7 @@
 package sipmsg
 
+import "bytes"
+
 // Header is one header line with its continuation lines.
 type Header struct {
 	Kind  Kind
@@ -47,14 +49,14 @@ func (s *headers) next() (h Header, done bool, err Reason) {
 	}
 	value := i + 1
 	for i = value; ; {
-		end := index(b, i, hi, '\n')
-		if end < 0 {
+		n := bytes.IndexByte(b[i:hi], '\n')
+		if n < 0 {
 			return h, false, ErrTruncated
 		}
-		if b[end-1] == '\r' {
+		i += int32(n) + 1
+		if b[i-2] == '\r' {
 			s.crlf++
 		}
-		i = end + 1
 		if i >= hi || (b[i] != ' ' && b[i] != '\t') {
 			break
 		}

@@ -54,159 +54,159 @@ func kindOf(name []byte) Kind {
 	case 1:
 		return compactKind(lower(name[0]))
 	case 2:
-		if equalFold(name, "to") {
+		if equalName(name, "to") {
 			return HdrTo
 		}
 	case 3:
-		if equalFold(name, "via") {
+		if equalName(name, "via") {
 			return HdrVia
 		}
 	case 4:
 		switch lower(name[0]) {
 		case 'f':
-			if equalFold(name, "from") {
+			if equalName(name, "from") {
 				return HdrFrom
 			}
 		case 'c':
-			if equalFold(name, "cseq") {
+			if equalName(name, "cseq") {
 				return HdrCSeq
 			}
 		case 'p':
-			if equalFold(name, "path") {
+			if equalName(name, "path") {
 				return HdrPath
 			}
 		case 'r':
-			if equalFold(name, "rseq") {
+			if equalName(name, "rseq") {
 				return HdrRSeq
 			}
-			if equalFold(name, "rack") {
+			if equalName(name, "rack") {
 				return HdrRAck
 			}
 		}
 	case 5:
-		if equalFold(name, "route") {
+		if equalName(name, "route") {
 			return HdrRoute
 		}
-		if equalFold(name, "event") {
+		if equalName(name, "event") {
 			return HdrEvent
 		}
 	case 6:
-		if equalFold(name, "min-se") {
+		if equalName(name, "min-se") {
 			return HdrMinSE
 		}
-		if equalFold(name, "server") {
+		if equalName(name, "server") {
 			return HdrServer
 		}
 	case 7:
 		switch lower(name[0]) {
 		case 'c':
-			if equalFold(name, "call-id") {
+			if equalName(name, "call-id") {
 				return HdrCallID
 			}
-			if equalFold(name, "contact") {
+			if equalName(name, "contact") {
 				return HdrContact
 			}
 		case 'e':
-			if equalFold(name, "expires") {
+			if equalName(name, "expires") {
 				return HdrExpires
 			}
 		case 'r':
-			if equalFold(name, "require") {
+			if equalName(name, "require") {
 				return HdrRequire
 			}
 		}
 	case 8:
-		if equalFold(name, "reply-to") {
+		if equalName(name, "reply-to") {
 			return HdrReplyTo
 		}
-		if equalFold(name, "refer-to") {
+		if equalName(name, "refer-to") {
 			return HdrReferTo
 		}
-		if equalFold(name, "replaces") {
+		if equalName(name, "replaces") {
 			return HdrReplaces
 		}
 	case 9:
-		if equalFold(name, "supported") {
+		if equalName(name, "supported") {
 			return HdrSupported
 		}
-		if equalFold(name, "diversion") {
+		if equalName(name, "diversion") {
 			return HdrDiversion
 		}
 	case 10:
-		if equalFold(name, "user-agent") {
+		if equalName(name, "user-agent") {
 			return HdrUserAgent
 		}
 	case 11:
-		if equalFold(name, "referred-by") {
+		if equalName(name, "referred-by") {
 			return HdrReferredBy
 		}
 	case 12:
 		switch lower(name[0]) {
 		case 'm':
-			if equalFold(name, "max-forwards") {
+			if equalName(name, "max-forwards") {
 				return HdrMaxForwards
 			}
 		case 'c':
-			if equalFold(name, "content-type") {
+			if equalName(name, "content-type") {
 				return HdrContentType
 			}
 		case 'r':
-			if equalFold(name, "record-route") {
+			if equalName(name, "record-route") {
 				return HdrRecordRoute
 			}
 		case 'h':
-			if equalFold(name, "history-info") {
+			if equalName(name, "history-info") {
 				return HdrHistoryInfo
 			}
 		}
 	case 13:
-		if equalFold(name, "service-route") {
+		if equalName(name, "service-route") {
 			return HdrServiceRoute
 		}
-		if equalFold(name, "authorization") {
+		if equalName(name, "authorization") {
 			return HdrAuthorization
 		}
 	case 14:
-		if equalFold(name, "content-length") {
+		if equalName(name, "content-length") {
 			return HdrContentLength
 		}
 	case 15:
-		if equalFold(name, "remote-party-id") {
+		if equalName(name, "remote-party-id") {
 			return HdrRemotePartyID
 		}
-		if equalFold(name, "session-expires") {
+		if equalName(name, "session-expires") {
 			return HdrSessionExpires
 		}
 	case 16:
-		if equalFold(name, "content-encoding") {
+		if equalName(name, "content-encoding") {
 			return HdrContentEncoding
 		}
-		if equalFold(name, "www-authenticate") {
+		if equalName(name, "www-authenticate") {
 			return HdrWWWAuthenticate
 		}
 	case 18:
-		if equalFold(name, "proxy-authenticate") {
+		if equalName(name, "proxy-authenticate") {
 			return HdrProxyAuthenticate
 		}
-		if equalFold(name, "subscription-state") {
+		if equalName(name, "subscription-state") {
 			return HdrSubscriptionState
 		}
 	case 19:
 		switch lower(name[0]) {
 		case 'p':
-			if equalFold(name, "p-asserted-identity") {
+			if equalName(name, "p-asserted-identity") {
 				return HdrPAssertedIdentity
 			}
-			if equalFold(name, "proxy-authorization") {
+			if equalName(name, "proxy-authorization") {
 				return HdrProxyAuthorization
 			}
 		case 'c':
-			if equalFold(name, "content-disposition") {
+			if equalName(name, "content-disposition") {
 				return HdrContentDisposition
 			}
 		}
 	case 20:
-		if equalFold(name, "p-preferred-identity") {
+		if equalName(name, "p-preferred-identity") {
 			return HdrPPreferredIdentity
 		}
 	}

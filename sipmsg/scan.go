@@ -63,6 +63,20 @@ func equalFold(b []byte, want string) bool {
 	return true
 }
 
+// equalName is equalFold for names that consist of letters and "-" and are
+// compared with a token, where one bit is all that tells the cases apart.
+func equalName(b []byte, want string) bool {
+	if len(b) != len(want) {
+		return false
+	}
+	for i := range b {
+		if b[i]|0x20 != want[i] {
+			return false
+		}
+	}
+	return true
+}
+
 // hasPrefixFold reports whether b begins with want, without regard to case.
 func hasPrefixFold(b []byte, want string) bool {
 	return len(b) >= len(want) && equalFold(b[:len(want)], want)
@@ -124,14 +138,10 @@ func skipQuoted(b []byte, i, hi int32) (int32, bool) {
 
 // index returns the position of the first c in b[lo:hi], or -1.
 func index(b []byte, lo, hi int32, c byte) int32 {
-	if lo >= hi {
-		return -1
+	if i := bytes.IndexByte(b[lo:hi], c); i >= 0 {
+		return lo + int32(i)
 	}
-	i := bytes.IndexByte(b[lo:hi], c)
-	if i < 0 {
-		return -1
-	}
-	return lo + int32(i)
+	return -1
 }
 
 // number reads an unsigned decimal number that is all of b. A value beyond

@@ -1,8 +1,11 @@
 package sipmsg
 
-// maxSDPParts bounds how many media, connections or attributes of one kind a
-// session description may have.
-const maxSDPParts = 512
+import "bytes"
+
+// MaxSDPParts is the greatest number of parts of a session description that
+// are indexed: media, connections, candidates and so on, together. It bounds
+// memory and time; real descriptions have less than a tenth of it.
+const MaxSDPParts = 1000
 
 // Direction is the direction of a stream, seen from the sender of the SDP
 // (RFC 3264 section 5.1).
@@ -59,6 +62,8 @@ type SDP struct {
 	Bundle    bool      // a=group:BUNDLE is present (RFC 9143)
 
 	EOL []byte // line end of the description, CR LF or LF, for insertions; read-only
+
+	parts int // length of all slices together
 }
 
 // Conn is a c= line.
@@ -169,12 +174,11 @@ func (s *SDP) index(raw []byte, body Span) Reason {
 	}
 	for pos < body.Hi {
 		line := Span{pos, body.Hi}
-		end := index(raw, pos, body.Hi, '\n')
-		if end < 0 {
-			end = body.Hi
-		} else {
+		end := body.Hi
+		if n := bytes.IndexByte(raw[pos:end], '\n'); n >= 0 {
+			end = pos + int32(n)
 			line.Hi = end + 1
-			if end > pos && raw[end-1] == '\r' {
+			if n > 0 && raw[end-1] == '\r' {
 				end--
 			}
 			if s.EOL == nil {
@@ -182,11 +186,21 @@ func (s *SDP) index(raw []byte, body Span) Reason {
 			}
 		}
 		pos = line.Hi
-		if end-line.Lo >= 2 && raw[line.Lo+1] == '=' {
-			s.line(line, Span{line.Lo + 2, end})
-			if s.tooLarge() {
-				return ErrSDPSize
-			}
+		if end-line.Lo < 2 || raw[line.Lo+1] != '=' {
+			continue
+		}
+		switch value := (Span{line.Lo + 2, end}); raw[line.Lo] {
+		case 'o':
+			s.origin(value)
+		case 'c':
+			s.connection(line, value)
+		case 'm':
+			s.media(line, value)
+		case 'a':
+			s.attribute(line, value)
+		}
+		if s.parts > MaxSDPParts {
+			return ErrSDPSize
 		}
 	}
 	if s.EOL == nil {
@@ -196,28 +210,9 @@ func (s *SDP) index(raw []byte, body Span) Reason {
 	return 0
 }
 
-func (s *SDP) tooLarge() bool {
-	return len(s.Media) > maxSDPParts || len(s.Conns) > maxSDPParts || len(s.RTCP) > maxSDPParts ||
-		len(s.Candidates) > maxSDPParts || len(s.RemoteCandidates) > maxSDPParts || len(s.Paths) > maxSDPParts
-}
-
 // section is the index of the media description that is being read, or
 // Session.
 func (s *SDP) section() int { return len(s.Media) - 1 }
-
-// line takes one line apart, of which value is what follows "x=".
-func (s *SDP) line(line, value Span) {
-	switch s.Raw[line.Lo] {
-	case 'o':
-		s.origin(value)
-	case 'c':
-		s.connection(line, value)
-	case 'm':
-		s.media(line, value)
-	case 'a':
-		s.attribute(line, value)
-	}
-}
 
 // origin reads "o=name id version IN IP4 address". Names with blanks occur,
 // so the fields are counted from the end.
@@ -254,6 +249,7 @@ func (s *SDP) connection(line, value Span) {
 		s.Media[c.Media].ConnCount++
 	}
 	s.Conns = append(s.Conns, c)
+	s.parts++
 }
 
 // ipFamily reads an address type, IP4 or IP6.
@@ -282,6 +278,7 @@ func (s *SDP) media(line, value Span) {
 	m.PortNum = portNumber(m.Port.of(b))
 	m.UDP, m.RTP = transport(m.Proto.of(b))
 	s.Media = append(s.Media, m)
+	s.parts++
 }
 
 // transport says of a media protocol whether UDP carries it and whether it is

@@ -101,19 +101,19 @@ func (v *Via) parseParams(b []byte) {
 		name := q.name.of(b)
 		switch len(name) {
 		case 5:
-			if equalFold(name, "rport") && !v.HasRPort {
+			if equalName(name, "rport") && !v.HasRPort {
 				v.HasRPort = true
 				v.RPort = q.value
 				v.RPortParam = q.all
-			} else if equalFold(name, "maddr") && v.Maddr.Empty() {
+			} else if equalName(name, "maddr") && v.Maddr.Empty() {
 				v.Maddr = q.value
 			}
 		case 6:
-			if equalFold(name, "branch") && v.Branch.Empty() {
+			if equalName(name, "branch") && v.Branch.Empty() {
 				v.Branch = q.value
 			}
 		case 8:
-			if equalFold(name, "received") && v.ReceivedParam.Empty() {
+			if equalName(name, "received") && v.ReceivedParam.Empty() {
 				v.Received = q.value
 				v.ReceivedParam = q.all
 			}
