@@ -100,3 +100,39 @@ func TestAgentsAtKamailio(t *testing.T) {
 		far.RTCP.Close()
 	}
 }
+
+// TestChallengedInvite: the first INVITE and the BYE are challenged, and sent
+// again in the same dialog attempt with the next CSeq.
+func TestChallengedInvite(t *testing.T) {
+	t.Parallel()
+	l := lab.New(t, lab.Options{})
+	l.StartDaemon()
+	alice, bob := l.Phones[0].Agent("alice", 5060), l.Outside[0].Agent("bob", 5060)
+	aliceRTP, bobRTP := l.Phones[0].RTP(4000), l.Outside[0].RTP(6000)
+	alice.Register(bob, 3600)
+
+	challenge := lab.With("Proxy-Authenticate", `Digest realm="lab", nonce="1"`)
+	credentials := lab.With("Proxy-Authorization", `Digest username="alice", realm="lab", nonce="1", uri="sip:bob", response="0"`)
+	out := alice.Invite("sip:bob@203.0.113.10", lab.WithSDP(lab.Audio(alice.Addr.Addr(), 4000)))
+	bob.RecvInvite().Reply(407, challenge)
+	out.AckFailure(out.Expect(407))
+	out.Send("INVITE", credentials, lab.WithSDP(lab.Audio(alice.Addr.Addr(), 4000)))
+	in := bob.RecvInvite(lab.CSeq(2))
+	offer := in.Invite.Media()[0]
+	in.Reply(180)
+	in.Reply(200, lab.WithSDP(lab.Audio(bob.Addr.Addr(), 6000)))
+	answer := out.Expect(200).Media()[0]
+	out.Ack()
+	in.Recv(lab.Request("ACK"), lab.CSeq(2))
+	l.Talk(lab.Party{RTP: aliceRTP, Peer: answer}, lab.Party{RTP: bobRTP, Peer: offer})
+
+	out.Send("BYE")
+	in.ExpectRequest("BYE")
+	in.Reply(407, challenge)
+	out.Expect(407)
+	out.Send("BYE", credentials)
+	in.AnswerBye()
+	out.Expect(200)
+	l.WaitClosed()
+	l.CheckSilent(bobRTP.Socket, offer.RTP)
+}
