@@ -96,6 +96,11 @@ func (e *Engine) offerInside(w *Worker, t *transaction) {
 	e.attach(s)
 	e.release(t.offer)
 	t.offer = s
+	for _, u := range t.call.transactions {
+		if u != t && u.challenged() {
+			e.dropOffer(u) // this is the request that it was waited for
+		}
+	}
 }
 
 // outside takes in the SDP that a message from outside carries: w.farMedia.
