@@ -25,6 +25,7 @@ func TestSDPBodies(t *testing.T) {
 		{"empty", "Content-Type: application/sdp\n", "", nil},
 		{"compressed", "Content-Type: application/sdp\nContent-Encoding: gzip\n", sdp, nil},
 		{"not compressed", "Content-Type: application/sdp\ne: Identity\n", sdp, []string{sdp}},
+		{"compressed after all", "Content-Type: application/sdp\ne: identity\ne: gzip\ne: identity\n", sdp, nil},
 		{"multipart", mixed, part("Content-Type: application/sdp\n", sdp) + "--b--\n", []string{sdp}},
 		{"boundary in quotes", "Content-Type: multipart/mixed; x=y; Boundary=\"a ;b,'c\"\n",
 			"--a ;b,'c\nContent-Type: application/sdp\n\n" + sdp + "\n--a ;b,'c--\n", []string{sdp}},

@@ -236,7 +236,7 @@ func (m *Message) header(h Header) Reason {
 		}
 		m.ContentType = h.Value
 	case HdrContentEncoding:
-		if m.ContentEncoding.Lo == 0 {
+		if !encoded(m.ContentEncoding.of(b)) { // a list: any coding counts
 			m.ContentEncoding = h.Value
 		}
 	case HdrContentLength:

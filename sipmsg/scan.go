@@ -35,7 +35,6 @@ var class = func() (t [256]uint8) {
 	return t
 }()
 
-func isToken(c byte) bool  { return class[c]&token != 0 }
 func isSpace(c byte) bool  { return class[c]&space != 0 }
 func isLetter(c byte) bool { return class[c]&alpha != 0 }
 func isScheme(c byte) bool { return class[c]&scheme != 0 }
