@@ -137,6 +137,11 @@ func TestSnapshotInterface(t *testing.T) {
 			t.Errorf("InsideNetwork(%s) = %t", a, got)
 		}
 	}
+	for a, want := range map[string]bool{"198.51.100.1": true, "198.51.100.2": false, "10.0.0.77": false, "192.0.2.1": false} {
+		if got := s.OutsideNetwork(addr(a)); got != want {
+			t.Errorf("OutsideNetwork(%s) = %t", a, got)
+		}
+	}
 	for a, want := range map[string]bool{"10.0.0.1": true, "203.0.113.9": true, "10.0.0.2": false, "192.168.9.1": false} {
 		if got := s.Own(addr(a)); got != want {
 			t.Errorf("Own(%s) = %t", a, got)
