@@ -15,7 +15,6 @@ const (
 	Truncated          // shorter than its headers say, or larger than the queue can hand over
 	BadHeader          // header fields that contradict each other
 	BadChecksum        // the UDP checksum is wrong: a rewrite would make the corruption invisible
-	NoContent          // the kernel handed over no packet, only its number
 	reasons
 )
 
@@ -34,8 +33,6 @@ func (r Reason) String() string {
 		return "bad_header"
 	case BadChecksum:
 		return "bad_checksum"
-	case NoContent:
-		return "no_content"
 	}
 	return "invalid"
 }

@@ -167,9 +167,9 @@ func (m verdictMessage) finish(n int, id, verdict uint32) []byte {
 	return m[:n]
 }
 
-// bindMessage asks for the queue and says what is wanted of it, all at once: a
-// rule that outlived another daemon fills the queue from the moment on that it
-// exists.
+// bindMessage asks for the queue and says what is wanted of it, all at once:
+// until the copy mode is set the kernel drops what a rule sends to the queue. No flags are set: neither fail-open nor GSO, without which the kernel
+// divides into single datagrams what a socket or a card has put together.
 func bindMessage(queue uint16, maxLen uint32) []byte {
 	m := make([]byte, nfHeaderLen, 64)
 	m = binary.BigEndian.AppendUint16(appendAttr(m, attrConfigCommand, 4), commandBind<<8)

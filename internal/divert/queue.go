@@ -69,13 +69,19 @@ func (q *queue) configure(maxLen uint32, receiveBuffer int) (err error) {
 	return q.con.SetReadDeadline(time.Time{})
 }
 
-// bind sends the configuration and waits for its acknowledgement. Packets that
-// were queued while the kernel was still setting the copy mode came without
-// content: they are sent through the hook, and so into the queue, once more.
+// bind sends the configuration and waits for its acknowledgement.
 func (q *queue) bind(maxLen uint32) error {
 	if err := q.write(bindMessage(q.num, maxLen)); err != nil {
 		return err
 	}
+	return q.acknowledged()
+}
+
+// acknowledged waits for the kernel's answer to a request. Packets that another
+// processor has queued before the kernel came to answer are in front of it. There
+// is no worker for them yet, so they are sent through the hook, and by it into the
+// queue, once more.
+func (q *queue) acknowledged() error {
 	var (
 		in      = make([]byte, messageBuffer)
 		verdict = newVerdictMessage(q.num)

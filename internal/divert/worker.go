@@ -196,9 +196,6 @@ func (w *worker) judge() (verdict []byte) {
 
 // read takes the headers off the packet of w.message and fills in w.packet.
 func (w *worker) read() Reason {
-	if w.message.packet == nil {
-		return NoContent
-	}
 	if reason := w.ip.parse(w.message.packet); reason != readable {
 		return reason
 	}

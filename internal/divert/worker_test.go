@@ -117,7 +117,7 @@ func TestUnreadablePacketsPass(t *testing.T) {
 		{Truncated, 0, []byte{}},
 		{BadHeader, 0, make([]byte, 60)},
 		{BadChecksum, infoNotVerified, corrupt},
-		{NoContent, 0, nil},
+		{Truncated, 0, nil},
 	} {
 		w, _ := newTestWorker(Drop, func(int, *Packet) Result {
 			t.Errorf("%v: shown to the handler", tc.reason)
