@@ -77,6 +77,9 @@ func checkEdit(t *testing.T, m *Message) {
 	if err != nil {
 		t.Fatalf("splice: %v", err)
 	}
+	if len(out) > MaxSize {
+		return
+	}
 	var n Message
 	if err := n.Index(out); err != nil {
 		t.Fatalf("after the edit: %v\n%q\n%q", err, m.Raw, out)
@@ -137,9 +140,7 @@ func checkEdit(t *testing.T, m *Message) {
 	if grown {
 		body = append([]byte("0123456789"), body...)
 	}
-	if m.ContentLength == (Span{}) || len(out) < MaxSize {
-		if !bytes.Equal(body, n.Bytes(n.Body)) {
-			t.Fatalf("body is %q, want %q", n.Bytes(n.Body), body)
-		}
+	if !bytes.Equal(body, n.Bytes(n.Body)) {
+		t.Fatalf("body is %q, want %q", n.Bytes(n.Body), body)
 	}
 }

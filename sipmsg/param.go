@@ -1,5 +1,7 @@
 package sipmsg
 
+import "bytes"
+
 // params walks over ";name=value;name" parameters.
 type params struct {
 	b         []byte
@@ -27,7 +29,7 @@ func (p *params) next() (param, bool) {
 			i++
 		}
 		lo := i
-		for i < len(b) && b[i] != ';' && b[i] != '=' && !isSpace(b[i]) {
+		for i < len(b) && class[b[i]]&endName == 0 {
 			i++
 		}
 		q := param{name: Span{int32(lo), int32(i)}, flag: true}
@@ -57,6 +59,14 @@ func (p *params) next() (param, bool) {
 func (p *params) valueAt(i int) Span {
 	b := p.b[:p.hi]
 	lo := int32(i)
+	end := len(b)
+	if n := bytes.IndexByte(b[i:], ';'); n >= 0 {
+		end = i + n
+	}
+	if p.openQuote || bytes.IndexByte(b[i:end], '"') < 0 {
+		p.pos = int32(end)
+		return trim(b, lo, p.pos)
+	}
 	for i < len(b) && b[i] != ';' {
 		if b[i] == '"' && !p.openQuote {
 			if j, ok := skipQuoted(b, int32(i), p.hi); ok {

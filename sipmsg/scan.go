@@ -7,8 +7,9 @@ const (
 	token = 1 << iota // part of a token: names, methods (RFC 3261 section 25.1)
 	space             // linear white space
 	alpha
-	digit
-	scheme // part of a URI scheme (RFC 3986 section 3.1)
+	scheme  // part of a URI scheme (RFC 3986 section 3.1)
+	endName // ends the name of a parameter
+	endHost // ends the host and port of a URI
 )
 
 // class tells what each character may be.
@@ -16,7 +17,7 @@ var class = func() (t [256]uint8) {
 	for c := range t {
 		switch {
 		case c >= '0' && c <= '9':
-			t[c] = token | digit | scheme
+			t[c] = token | scheme
 		case c >= 'A' && c <= 'Z', c >= 'a' && c <= 'z':
 			t[c] = token | alpha | scheme
 		}
@@ -30,8 +31,11 @@ var class = func() (t [256]uint8) {
 	// Within the value of a header, line ends occur as part of a fold only,
 	// so they are white space too (RFC 3261 section 7.3.1).
 	for _, c := range " \t\r\n" {
-		t[c] |= space
+		t[c] |= space | endName | endHost
 	}
+	t[';'] |= endName | endHost
+	t['='] |= endName
+	t['?'] |= endHost
 	return t
 }()
 

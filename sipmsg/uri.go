@@ -59,11 +59,8 @@ func parseURI(b []byte, lo, hi int32) URI {
 		i = at + 1
 	}
 	end := i
-	for j, c := range b[i:hi] {
-		if c == ';' || c == '?' || isSpace(c) {
-			break
-		}
-		end = i + int32(j) + 1
+	for end < hi && class[b[end]]&endHost == 0 {
+		end++
 	}
 	u.Host, u.Port, u.HostPort = splitHostPort(b, i, end)
 	u.PortNum = portNumber(u.Port.of(b))
