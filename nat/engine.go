@@ -1,6 +1,7 @@
 package nat
 
 import (
+	"context"
 	"hash/maphash"
 	"log/slog"
 	"math/rand/v2"
@@ -105,6 +106,11 @@ func (e *Engine) commit(now time.Time) {
 	e.dirty = e.dirty[:0]
 	if len(e.changes) == 0 {
 		return
+	}
+	if e.log.log.Enabled(context.Background(), slog.LevelDebug) {
+		for _, c := range e.changes {
+			e.log.log.Debug("kernel", "change", c.String())
+		}
 	}
 	if err := e.kernel.Apply(e.changes); err != nil {
 		e.stats.KernelErrors++

@@ -1,5 +1,11 @@
 package nat
 
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+)
+
 // Stats counts what the engine has done since it began.
 type Stats struct {
 	Messages       uint64 // complete SIP messages
@@ -24,4 +30,35 @@ func (e *Engine) Stats() (Stats, Counts) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.stats, Counts{len(e.bindings), len(e.calls), len(e.mappings), len(e.transactions)}
+}
+
+// ReportStray tells the log, in words, of packets that the guard dropped:
+// source sent to a stream's inside endpoint, and is no host that the call's SDP
+// named.
+func (e *Engine) ReportStray(source netip.Addr, inside netip.AddrPort, packets uint64) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	m := e.mappings[inside]
+	if m == nil {
+		return // closed; what comes late is nobody's fault
+	}
+	call := "unknown"
+	for _, c := range e.calls { // at most one report for a host and a while
+		if c.holds(m) {
+			call = e.log.text([]byte(c.id))
+			break
+		}
+	}
+	e.log.warn("stray", source, "media from a host that the far party's SDP does not name is dropped (media_source = any would let it in)",
+		"call", call, "to", inside, "announced as", m.public, "named", fmt.Sprint(m.sources), "packets", packets)
+}
+
+// holds reports whether one of the call's sessions holds a mapping.
+func (c *call) holds(m *mapping) bool {
+	for _, d := range c.dialogs {
+		if d.session != nil && slices.Contains(m.sessions, d.session) {
+			return true
+		}
+	}
+	return false
 }

@@ -1,7 +1,10 @@
 package nat
 
 import (
+	"context"
 	"errors"
+	"fmt"
+	"log/slog"
 	"net/netip"
 	"time"
 
@@ -76,6 +79,7 @@ func (w *Worker) Handle(p *Packet) []byte {
 	if changed {
 		e.stats.Rewritten++
 	}
+	e.trace(w, p)
 	e.commit(w.now)
 	e.mu.Unlock()
 
@@ -113,4 +117,19 @@ func (e *Engine) refuse(p *Packet, err error) {
 	}
 	e.log.warn("notsip", host, "a packet on a SIP port is not a SIP message: it passed untouched and opened nothing",
 		"reason", err, "from", p.Src, "to", p.Dst)
+}
+
+// trace tells the debug log of a message and of what it changes. It costs
+// nothing while debug messages are off.
+func (e *Engine) trace(w *Worker, p *Packet) {
+	if !e.log.log.Enabled(context.Background(), slog.LevelDebug) {
+		return
+	}
+	m := &w.msg
+	what := string(m.Bytes(m.MethodName))
+	if !m.Request {
+		what = fmt.Sprintf("%d %s", m.Status, m.Bytes(m.CSeqMethodName))
+	}
+	e.log.log.Debug("message", "what", e.log.text([]byte(what)), "from", p.Src, "to", p.Dst,
+		"call", e.log.text(m.Bytes(m.CallID)), "edits", w.edits.Len())
 }

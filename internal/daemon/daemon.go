@@ -117,6 +117,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 		{"table monitor", func(ctx context.Context) error { return d.table.Watch(ctx, d.kernel.Lost) }},
 		{"conntrack events", func(ctx context.Context) error { return d.track.Watch(ctx, d.kernel.Event) }},
 		{"interfaces", d.watchInterfaces},
+		{"guard report", d.reportGuard},
 	}
 	errs := make(chan error, len(tasks))
 	var wait sync.WaitGroup

@@ -50,9 +50,11 @@ type Kernel struct {
 	elements nft.Batch
 	anchors  conntrack.Batch
 	forwards forwards
-	sweepDue bool
-	swept    time.Time
-	renewed  time.Time
+
+	sweepDue  bool
+	repairDue bool
+	swept     time.Time
+	renewed   time.Time
 }
 
 // entry is a mapping that is in the kernel, and what belongs to it.
@@ -108,6 +110,9 @@ func (k *Kernel) commit(now time.Time) error {
 		if errors.Is(nftErr, nft.ErrLost) {
 			nftErr = k.restore(now)
 		}
+	}
+	if nftErr != nil {
+		k.repairDue = true // the whole batch was refused: what it held is put in with the next tick
 	}
 	if k.anchors.Len() > 0 {
 		trackErr = k.track.Commit(&k.anchors)
@@ -222,6 +227,17 @@ func (k *Kernel) allowEgress(e *entry, far netip.AddrPort) {
 	k.anchors.Expect(e.public, far)
 }
 
+// wrong reports whether a flow that belongs to one of the entry's endpoints must
+// go: it began before the mapping, or while the table was away. An untranslated
+// one between networks that need no translation is not ours to judge, nor is
+// another host's flow that happens to leave from the same port.
+func (e *entry) wrong(f conntrack.Flow) bool {
+	if p, ok := f.Translation(e.inside); ok {
+		return p != e.public && p != e.inside
+	}
+	return f.Orig.Dst == e.public // to the firewall itself
+}
+
 // translates reports whether a flow of one of the entry's endpoints is
 // translated as the entry says.
 func (e *entry) translates(f conntrack.Flow) bool {
@@ -283,7 +299,7 @@ func (k *Kernel) deleteFlows(e *entry, f conntrack.Filter) {
 		return
 	}
 	for _, f := range flows {
-		if !e.translates(f) {
+		if e.wrong(f) {
 			k.delete(f.Orig)
 		}
 	}

@@ -18,6 +18,9 @@ const (
 
 	// renewBatch is how many anchors are renewed in one exchange.
 	renewBatch = 64
+
+	// restoreBatch is how many element changes go into one exchange.
+	restoreBatch = 500
 )
 
 // Adopt returns what an earlier daemon has left in the kernel, and takes it over.
@@ -66,9 +69,9 @@ func (k *Kernel) Event(ev conntrack.Event) {
 			e.flows = slices.Delete(e.flows, i, i+1)
 			e.packets += ev.Flow.OrigPackets + ev.Flow.ReplyPackets
 		}
-	case e.closed, e.stream && !e.translates(ev.Flow):
+	case e.closed, e.wrong(ev.Flow):
 		k.delete(ev.Flow.Orig) // it began while its stream was being closed or opened
-	case i < 0:
+	case i < 0 && e.translates(ev.Flow):
 		e.flows = append(e.flows, flow{ev.Flow.Orig, ev.Flow.ID})
 	}
 }
@@ -104,12 +107,19 @@ func (k *Kernel) restore(now time.Time) error {
 	if err != nil {
 		return err
 	}
+	k.sweepDue, k.swept = true, time.Time{}
+	return k.putAll(now)
+}
+
+// putAll adds, or renews, the elements of all mappings.
+func (k *Kernel) putAll(now time.Time) (err error) {
+	k.repairDue = false
 	k.elements.Reset()
 	for _, e := range k.public {
 		if lease := e.end.Sub(now); lease > 0 && !e.closed {
 			k.putElements(e, lease)
 		}
-		if k.elements.Len() > 500 {
+		if k.elements.Len() >= restoreBatch {
 			err = errors.Join(err, k.table.Commit(&k.elements))
 			k.elements.Reset()
 		}
@@ -117,15 +127,16 @@ func (k *Kernel) restore(now time.Time) error {
 	if k.elements.Len() > 0 {
 		err = errors.Join(err, k.table.Commit(&k.elements))
 	}
-	k.sweep(now)
 	return err
 }
 
 // sweep searches the whole flow table for flows that are not translated as
-// their mapping says: they began before it, or while the table was away.
-func (k *Kernel) sweep(now time.Time) {
-	k.sweepDue, k.swept = false, now
+// their mapping says: they began before it, or while the table was away. The
+// table is read without the lock, which packets wait for.
+func (k *Kernel) sweep() {
 	flows, err := k.track.Select(conntrack.Filter{})
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	if err != nil {
 		k.log.Warn("the flow table was not searched", "error", err)
 		return
@@ -134,9 +145,9 @@ func (k *Kernel) sweep(now time.Time) {
 		e := k.entryOf(f)
 		switch {
 		case e == nil:
-		case e.closed || !e.translates(f):
+		case e.closed || e.wrong(f):
 			k.delete(f.Orig)
-		case !slices.ContainsFunc(e.flows, func(g flow) bool { return g.orig == f.Orig }):
+		case e.translates(f) && !slices.ContainsFunc(e.flows, func(g flow) bool { return g.orig == f.Orig }):
 			e.flows = append(e.flows, flow{f.Orig, f.ID})
 		}
 	}
@@ -154,12 +165,15 @@ func (k *Kernel) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
-			k.tick(time.Now())
+			if k.tick(time.Now()) {
+				k.sweep()
+			}
 		}
 	}
 }
 
-func (k *Kernel) tick(now time.Time) {
+// tick reports whether the flow table is to be searched.
+func (k *Kernel) tick(now time.Time) (sweep bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for len(k.closing) > 0 && !k.closing[0].end.After(now) {
@@ -167,11 +181,16 @@ func (k *Kernel) tick(now time.Time) {
 		k.closing[0] = nil
 		k.closing = k.closing[1:]
 	}
+	if k.repairDue {
+		if err := k.putAll(now); err != nil {
+			k.repairDue = true
+		}
+	}
 	if k.sweepDue && now.Sub(k.swept) >= sweepEvery {
-		k.sweep(now)
+		sweep, k.sweepDue, k.swept = true, false, now
 	}
 	if k.track.Helper() == conntrack.HelperNone || now.Sub(k.renewed) < k.track.RenewEvery() {
-		return
+		return sweep
 	}
 	k.renewed = now
 	k.anchors.Reset()
@@ -185,6 +204,7 @@ func (k *Kernel) tick(now time.Time) {
 		}
 	}
 	k.renewAnchors()
+	return sweep
 }
 
 func (k *Kernel) renewAnchors() {
