@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -14,7 +15,7 @@ import (
 type Config struct {
 	// Inside and Outside name the interfaces of the private networks and those
 	// towards the provider. They need not exist yet. At least one of each, none
-	// on both sides.
+	// on both sides, and no patterns.
 	Inside, Outside []string
 
 	// SIPPorts are the UDP ports where SIP is spoken, from 1. At least one.
@@ -51,6 +52,9 @@ func (c Config) check() error {
 	for _, name := range slices.Concat(c.Inside, c.Outside) {
 		if name == "" || len(name) >= unix.IFNAMSIZ {
 			errs = append(errs, fmt.Errorf("interface name %q: want 1 to %d bytes", name, unix.IFNAMSIZ-1))
+		}
+		if strings.ContainsAny(name, "*+") {
+			errs = append(errs, fmt.Errorf("interface name %q: patterns are not known here", name))
 		}
 	}
 	for _, name := range c.Inside {

@@ -61,8 +61,11 @@ func dialElements(f Features) (*elements, error) {
 		if err := unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_CAP_ACK, 1); err != nil {
 			return err
 		}
+		// Beyond the system's limit where we may, which in a container we may not.
 		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, sendBuffer); err != nil {
-			return err
+			if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, sendBuffer); err != nil {
+				return err
+			}
 		}
 		name, err := unix.Getsockname(fd)
 		if err != nil {
