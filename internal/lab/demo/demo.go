@@ -215,7 +215,7 @@ func (d *demo) hangUp() {
 		return
 	}
 	var open []string
-	closed := d.Until(lab.CloseTime, func() bool { open = d.StillOpen(); return len(open) == 0 })
+	closed := d.Until(lab.Patience(lab.CloseTime), func() bool { open = d.StillOpen(); return len(open) == 0 })
 	for _, s := range open {
 		d.text(s)
 	}

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"os"
 	"testing"
 
 	"sipnatd/internal/lab"
@@ -21,7 +22,7 @@ func newPair(t *testing.T, phone lab.BaresipOptions, registrar lab.KamailioOptio
 	phone.Registrar = k.Addr
 	a, b := phone, phone
 	a.User, b.User = "alice", "bob"
-	b.Answer = true
+	b.Port, b.Answer = 0, true
 	return &pair{l, l.Phones[0].Baresip(a), l.Outside[1].Baresip(b)}
 }
 
@@ -62,6 +63,9 @@ func TestBaresipCalls(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
+			if c.registrar.Port != 0 && os.Getenv("SIPNATD_LAB") == "egress" {
+				t.Skip("this firewall lets no SIP out but to port 5060")
+			}
 			p := newPair(t, c.phone, c.registrar)
 			p.connect()
 			p.hangUp()
