@@ -2,6 +2,7 @@ package nat
 
 import (
 	"bytes"
+	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
@@ -89,48 +90,79 @@ func newWorld(t testing.TB, change func(*Config)) *world {
 	if change != nil {
 		change(&w.cfg)
 	}
-	w.engine = New(w.cfg, w.kernel, func() time.Time { return w.now }, rand.NewPCG(1, 2), slog.New(slog.NewTextHandler(w.log, nil)))
+	w.engine = New(w.cfg, w.kernel, func() time.Time { return w.now }, rand.NewPCG(1, 2), slog.New(slog.NewTextHandler(w.log,
+		&slog.HandlerOptions{ReplaceAttr: withoutTime})))
 	w.worker = w.engine.NewWorker()
 	return w
 }
 
-// send has a message pass from src to dst; outbound is told by the source.
-func (w *world) send(src, dst string, message []byte) []byte {
-	s, d := netip.MustParseAddrPort(src), netip.MustParseAddrPort(dst)
-	out := w.worker.Handle(&Packet{
-		Outbound: fakeNetworks{}.Inside(s.Addr()), Src: s, Dst: d,
-		Public: netip.MustParseAddr(publicAddr), Payload: message,
-	})
-	if out == nil {
-		return message
+func withoutTime(_ []string, a slog.Attr) slog.Attr {
+	if a.Key == slog.TimeKey {
+		return slog.Attr{}
 	}
-	return out
+	return a
 }
 
-// wait lets time pass, a second at a time.
-func (w *world) wait(d time.Duration) {
+// packet returns a datagram from src to dst; its direction is told by the source.
+func packet(src, dst string, message []byte) *Packet {
+	s, d := netip.MustParseAddrPort(src), netip.MustParseAddrPort(dst)
+	return &Packet{
+		Outbound: fakeNetworks{}.Inside(s.Addr()), Src: s, Dst: d,
+		Public: netip.MustParseAddr(publicAddr), Payload: message,
+	}
+}
+
+// send has a message pass from src to dst. It returns what leaves, nil where the
+// message goes on as it is.
+func (w *world) send(src, dst string, message []byte) []byte {
+	return w.worker.Handle(packet(src, dst, message))
+}
+
+// wait lets time pass, a second at a time, while media flows to the inside
+// endpoints named.
+func (w *world) wait(d time.Duration, flowing ...string) {
 	for end := w.now.Add(d); w.now.Before(end); {
 		w.now = w.now.Add(time.Second)
+		for _, in := range flowing {
+			if m := w.engine.mappings[netip.MustParseAddrPort(in)]; m != nil {
+				w.kernel.packets[m.public] += 50
+			}
+		}
 		w.engine.Tick()
 	}
 }
 
-// changes returns what the kernel was asked for since the last call.
+// changes returns what the kernel was asked for since the last call, and what
+// was logged.
 func (w *world) changes() string {
 	var b strings.Builder
 	for _, c := range w.kernel.applied {
 		fmt.Fprintln(&b, c)
 	}
 	w.kernel.applied = nil
+	for line := range strings.Lines(w.log.String()) {
+		b.WriteString("log " + line)
+	}
+	w.log.Reset()
 	return b.String()
 }
 
-// TestGolden plays the cases of testdata. A case is a folder with in.sip,
-// out.sip, kernel and, if need be, config. in.sip holds one message or several,
-// each after a line "== SOURCE > DESTINATION", or a line "== wait DURATION";
-// out.sip holds them as they leave, and kernel what each one asks of the
-// kernel. Lines end as in the files, where a message needs CRLF they have it:
-// .sip files are written with LF and a case says "crlf" in config to get CRLF.
+// TestGolden plays the cases of testdata, which are the specification of what a
+// message turns into. A case is a folder with in.sip, out.sip, kernel and, if
+// need be, config. in.sip says first what it shows, then holds steps, each after
+// one of these lines:
+//
+//	== SOURCE > DESTINATION           a message
+//	== wait DURATION [INSIDE...]      time passes, while media flows to endpoints
+//	== adopt KIND INSIDE PUBLIC TIME  a binding or stream was in the kernel at the start
+//	== state                          what the engine holds
+//
+// out.sip holds the messages as they leave, "unchanged" for one that goes on as
+// it is; kernel holds what each step asks of the kernel and what is logged.
+//
+// The files end their lines with LF, the messages get CRLF but where config says
+// lf. No inside address may leave in a message, its Call-ID aside, but where
+// config says why: "leaks REASON".
 func TestGolden(t *testing.T) {
 	cases, err := filepath.Glob("testdata/*/in.sip")
 	if err != nil || len(cases) == 0 {
@@ -142,48 +174,86 @@ func TestGolden(t *testing.T) {
 	}
 }
 
+// golden is one case as it is played.
+type golden struct {
+	*world
+	lf, leaks   bool
+	out, kernel strings.Builder
+}
+
 func playGolden(t *testing.T, dir string) {
+	g := new(golden)
 	settings, _ := os.ReadFile(filepath.Join(dir, "config"))
-	lf := false
-	w := newWorld(t, func(c *Config) {
+	g.world = newWorld(t, func(c *Config) {
 		for line := range strings.Lines(string(settings)) {
-			lf = configure(t, c, strings.Fields(line)) || lf
+			g.configure(t, c, strings.Fields(line))
 		}
 	})
 	for line := range strings.Lines(string(settings)) {
-		prepareKernel(w.kernel, strings.Fields(line))
+		prepareKernel(g.world.kernel, strings.Fields(line))
 	}
 	in, err := os.ReadFile(filepath.Join(dir, "in.sip"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	var out, kernel strings.Builder
 	for _, step := range strings.Split("\n"+string(in), "\n== ")[1:] {
 		head, text, _ := strings.Cut(step, "\n")
-		fmt.Fprintf(&out, "== %s\n", head)
-		fmt.Fprintf(&kernel, "== %s\n", head)
-		fields := strings.Fields(head)
-		if fields[0] == "wait" {
-			d, err := time.ParseDuration(fields[1])
-			if err != nil {
-				t.Fatal(err)
-			}
-			w.wait(d)
-		} else {
-			message := text + "\n"
-			if !lf {
-				message = strings.ReplaceAll(message, "\n", "\r\n")
-			}
-			got := string(w.send(fields[0], fields[2], []byte(message)))
-			if !lf {
-				got = strings.ReplaceAll(got, "\r\n", "\n")
-			}
-			out.WriteString(got)
-		}
-		kernel.WriteString(w.changes())
+		fmt.Fprintf(&g.out, "== %s\n", head)
+		fmt.Fprintf(&g.kernel, "== %s\n", head)
+		g.play(t, strings.Fields(head), text+"\n")
+		g.kernel.WriteString(g.changes())
 	}
-	compareGolden(t, filepath.Join(dir, "out.sip"), out.String())
-	compareGolden(t, filepath.Join(dir, "kernel"), kernel.String())
+	compareGolden(t, filepath.Join(dir, "out.sip"), g.out.String())
+	compareGolden(t, filepath.Join(dir, "kernel"), g.kernel.String())
+}
+
+// play takes one step.
+func (g *golden) play(t *testing.T, f []string, text string) {
+	switch f[0] {
+	case "wait":
+		g.wait(duration(t, f[1]), f[2:]...)
+		return
+	case "adopt":
+		g.engine.Adopt(netip.MustParseAddrPort(f[2]), netip.MustParseAddrPort(f[3]), f[1] == "stream", duration(t, f[4]))
+		return
+	case "state":
+		_, n := g.engine.Stats()
+		fmt.Fprintf(&g.kernel, "bindings %d, calls %d, mappings %d, transactions %d\n",
+			n.Bindings, n.Calls, n.Mappings, n.Transactions)
+		return
+	}
+	if !g.lf {
+		text = strings.ReplaceAll(text, "\n", "\r\n")
+	}
+	got := g.send(f[0], f[2], []byte(text))
+	if !g.leaks && (fakeNetworks{}).Inside(netip.MustParseAddrPort(f[0]).Addr()) {
+		leaving := string(got)
+		if got == nil {
+			leaving = text
+		}
+		for line := range strings.Lines(leaving) {
+			if strings.Contains(line, "10.0.0.") && !strings.HasPrefix(line, "Call-ID:") {
+				t.Errorf("an inside address leaves: %q", line)
+			}
+		}
+	}
+	if got == nil {
+		g.out.WriteString("unchanged\n")
+		return
+	}
+	if g.lf {
+		g.out.Write(got)
+		return
+	}
+	g.out.WriteString(strings.ReplaceAll(string(got), "\r\n", "\n"))
+}
+
+func duration(t *testing.T, s string) time.Duration {
+	d, err := time.ParseDuration(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
 }
 
 func compareGolden(t *testing.T, file, got string) {
@@ -214,15 +284,22 @@ func compareGolden(t *testing.T, file, got string) {
 	}
 }
 
-// configure takes one line of a case's config. It reports whether the case's
-// messages keep their LF.
-func configure(t *testing.T, c *Config, f []string) (lf bool) {
+// configure takes one line of a case's config.
+func (g *golden) configure(t *testing.T, c *Config, f []string) {
 	if len(f) == 0 {
-		return false
+		return
+	}
+	number := func() (n int) {
+		if _, err := fmt.Sscan(f[1], &n); err != nil {
+			t.Fatal(err)
+		}
+		return n
 	}
 	switch f[0] {
 	case "lf":
-		return true
+		g.lf = true
+	case "leaks":
+		g.leaks = true
 	case "media_any":
 		c.MediaAny = true
 	case "hairpin_router":
@@ -233,17 +310,35 @@ func configure(t *testing.T, c *Config, f []string) (lf bool) {
 		c.MediaHosts = append(c.MediaHosts, netip.MustParsePrefix(f[1]))
 	case "ports":
 		fmt.Sscan(f[1]+" "+f[2], &c.PortLow, &c.PortHigh)
+	case "rtp_timeout":
+		c.RTPTimeout = duration(t, f[1])
+	case "hold_timeout":
+		c.HoldTimeout = duration(t, f[1])
+	case "bindings":
+		c.Limits.Bindings = number()
+	case "bindings_per_host":
+		c.Limits.BindingsPerHost = number()
+	case "calls":
+		c.Limits.Calls = number()
 	case "calls_per_host":
-		fmt.Sscan(f[1], &c.Limits.CallsPerHost)
-	case "translation", "forwarded", "owned":
+		c.Limits.CallsPerHost = number()
+	case "mappings_per_host":
+		c.Limits.MappingsPerHost = number()
+	case "mappings_per_call":
+		c.Limits.MappingsPerCall = number()
+	case "transactions":
+		c.Limits.Transactions = number()
+	case "peers_per_binding":
+		c.Limits.PeersPerBinding = number()
+	case "translation", "forwarded", "owned", "refuse":
 	default:
 		t.Fatalf("config: %q is not known", f[0])
 	}
-	return false
 }
 
 // prepareKernel takes the lines of a case's config that say what the kernel
-// knows: "translation INSIDE PUBLIC", "forwarded INSIDE PUBLIC", "owned PUBLIC [INSIDE]".
+// knows: "translation INSIDE PUBLIC", "forwarded INSIDE PUBLIC", "owned PUBLIC
+// [INSIDE]", and what it answers to every change: "refuse REASON".
 func prepareKernel(k *fakeKernel, f []string) {
 	if len(f) == 0 {
 		return
@@ -258,5 +353,7 @@ func prepareKernel(k *fakeKernel, f []string) {
 			in = netip.MustParseAddrPort(f[2])
 		}
 		k.owned[netip.MustParseAddrPort(f[1])] = in
+	case "refuse":
+		k.refuse = errors.New(strings.Join(f[1:], " "))
 	}
 }

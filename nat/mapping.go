@@ -50,7 +50,8 @@ type hold struct {
 // session is what one offer, or one offer and its answer, keep open.
 type session struct {
 	holds    []hold
-	sources  []netip.Addr // hosts that the far SDP names
+	sources  []netip.Addr // hosts that the far SDP names, and the inside party's relays
+	relays   []netip.Addr // hosts of the relay candidates that the inside SDP names (RFC 8656)
 	unknown  bool         // the far party cannot be told from its SDP: nobody is refused
 	answered bool
 	held     bool // media may be silent

@@ -2,6 +2,7 @@ package nat
 
 import (
 	"net/netip"
+	"slices"
 	"strconv"
 
 	"sipnatd/sipmsg"
@@ -274,6 +275,12 @@ func (e *Engine) outboundCandidate(w *Worker, c *sipmsg.Candidate) {
 		}
 		w.replace(c.Addr, e.announced(m.public.Addr()), 0)
 		w.replacePort(c.Port, m.public.Port())
+	} else if ok && addr.Is4() && equalFold(w.msg.Bytes(c.Type), "relay") {
+		// What comes by a relay comes from its host, to the very port that
+		// the candidate was gathered on.
+		if len(w.relays) < maxSources && !slices.Contains(w.relays, addr) {
+			w.relays = append(w.relays, addr)
+		}
 	}
 	raddr, ok := sipmsg.ParseAddr(w.msg.Bytes(c.RAddr))
 	if !ok || !e.mediaAddr(w, raddr) {

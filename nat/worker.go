@@ -36,10 +36,11 @@ type Worker struct {
 	now         time.Time
 	inside, far netip.AddrPort // the packet's endpoints
 	public      netip.Addr
-	binding     *binding // of the inside endpoint, nil where there is none
-	holds       []hold   // the mappings that SDP from inside names
-	farMedia    farMedia // what SDP from outside says
-	held        bool     // SDP from inside puts the media on hold
+	binding     *binding     // of the inside endpoint, nil where there is none
+	holds       []hold       // the mappings that SDP from inside names
+	relays      []netip.Addr // hosts that relay to the sender of SDP from inside
+	farMedia    farMedia     // what SDP from outside says
+	held        bool         // SDP from inside puts the media on hold
 	lines       []mediaLine
 	tracked     bool // its SDP may open streams
 	refusing    bool // its SDP should open streams, and a limit forbids it
@@ -60,6 +61,7 @@ func (w *Worker) Handle(p *Packet) []byte {
 	w.bodies = w.msg.SDPBodies(w.bodies[:0])
 	w.edits.Reset(p.Payload)
 	w.holds = w.holds[:0]
+	w.relays = w.relays[:0]
 	w.farMedia.reset()
 	w.held = false
 	w.public = p.Public
