@@ -170,7 +170,7 @@ func (e *Engine) agree(w *Worker, d *dialog, holds []hold, relays []netip.Addr, 
 
 // sameAgreement reports whether a session is what the offer and the answer say.
 func sameAgreement(s *session, holds []hold, relays []netip.Addr, far *farMedia, held bool) bool {
-	if !s.answered || s.held != (held || far.held) || s.unknown != far.unknown || 
+	if !s.answered || s.held != (held || far.held) || s.unknown != far.unknown ||
 		len(s.sources) != len(far.sources)+len(relays) || !slices.Equal(s.sources[:len(far.sources)], far.sources) ||
 		!slices.Equal(s.sources[len(far.sources):], relays) {
 		return false
