@@ -23,6 +23,7 @@ func TestKernelInboundIsRelated(t *testing.T) {
 		in, out := w.listen(w.inside, phone.String()), w.listen(w.outside, far.String())
 
 		out.send(public, "too early")
+		w.awaitDrops(1)
 		commitBatch(t, c, func(b *Batch) { b.OpenAnchor(public, time.Minute) })
 		out.send(public, "rtp")
 		in.want("rtp", far)
@@ -59,6 +60,7 @@ func TestKernelOutboundIsRelated(t *testing.T) {
 		in, out := w.listen(w.inside, phone.String()), w.listen(w.outside, far.String())
 		commitBatch(t, c, func(b *Batch) { b.OpenAnchor(public, time.Minute) })
 		in.send(far, "too early")
+		w.awaitDrops(1)
 		commitBatch(t, c, func(b *Batch) { b.Expect(public, far) })
 		in.send(far, "rtp")
 		out.want("rtp", public)
@@ -100,12 +102,14 @@ func TestKernelCloseAnchor(t *testing.T) {
 		}
 
 		late.send(public, "from a new source")
+		w.awaitDrops(1)
 		out.send(public, "2")
 		in.want("2", far)
 		if err := c.Delete(Tuple{Src: far, Dst: public}); err != nil {
 			t.Fatal(err)
 		}
 		out.send(public, "after the deletion")
+		w.awaitDrops(2)
 		commitBatch(t, c, func(b *Batch) { b.OpenAnchor(public, time.Minute) })
 		out.send(public, "3")
 		in.want("3", far)

@@ -226,7 +226,10 @@ func note(set *map[netip.AddrPort]opKind, m message) {
 
 func isEndpoint(a netip.AddrPort) bool { return a.Addr().Is4() && a.Port() != 0 }
 
+// maxSeconds is the kernel's own limit: INT_MAX of its smallest clock tick.
+const maxSeconds = 1<<31/1000 - 1
+
 // seconds converts a lifetime to the kernel's unit.
 func seconds(d time.Duration) uint32 {
-	return uint32(max(1, (d+time.Second-1)/time.Second))
+	return uint32(min(max((d-1)/time.Second+1, 1), maxSeconds))
 }

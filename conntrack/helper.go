@@ -68,9 +68,11 @@ func ownPolicy() policy {
 
 // Message and attribute numbers of linux/netfilter/nfnetlink_cthelper.h.
 const (
-	typeHelperNew = unix.NFNL_SUBSYS_CTHELPER<<8 | 0
-	typeHelperGet = unix.NFNL_SUBSYS_CTHELPER<<8 | 1
+	typeHelperNew = unix.NFNL_SUBSYS_CTHELPER<<8 + iota
+	typeHelperGet
+)
 
+const (
 	nfcthName        = 1
 	nfcthTuple       = 2
 	nfcthPolicy      = 4

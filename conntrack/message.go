@@ -10,12 +10,18 @@ import (
 // Message and attribute numbers (linux/netfilter/nfnetlink_conntrack.h) that
 // the library keeps to itself.
 const (
-	typeCtNew     = unix.NFNL_SUBSYS_CTNETLINK<<8 | 0
-	typeCtGet     = unix.NFNL_SUBSYS_CTNETLINK<<8 | 1
-	typeCtDelete  = unix.NFNL_SUBSYS_CTNETLINK<<8 | 2
-	typeExpNew    = unix.NFNL_SUBSYS_CTNETLINK_EXP<<8 | 0
-	typeExpDelete = unix.NFNL_SUBSYS_CTNETLINK_EXP<<8 | 2
+	typeCtNew = unix.NFNL_SUBSYS_CTNETLINK<<8 + iota
+	typeCtGet
+	typeCtDelete
+)
 
+const (
+	typeExpNew = unix.NFNL_SUBSYS_CTNETLINK_EXP<<8 + iota
+	_
+	typeExpDelete
+)
+
+const (
 	ctaTupleOrig  = 1
 	ctaTupleReply = 2
 	ctaStatus     = 3

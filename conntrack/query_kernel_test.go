@@ -3,7 +3,6 @@ package conntrack
 import (
 	"cmp"
 	"context"
-	"encoding/binary"
 	"errors"
 	"net"
 	"net/netip"
@@ -227,13 +226,7 @@ func TestKernelWatchLoss(t *testing.T) {
 		}
 	})
 	<-began
-	for i := range 12000 {
-		if i%maxMessages == 0 {
-			exchange(t, c)
-		}
-		c.ch.enc.newAnchor(c.ch.next(), netip.AddrPortFrom(netip.MustParseAddr("10.1.0.0"), uint16(i+1)), c.policy.name, 60)
-	}
-	exchange(t, c)
+	fillTable(t, c, 12000)
 	close(release)
 	// The kernel tells of a loss once for all that came until it was read.
 	for {
@@ -366,29 +359,8 @@ func receive(t testing.TB, events <-chan Event) Event {
 	}
 }
 
-func TestKernelSysctlMissing(t *testing.T) {
+func TestSysctlMissing(t *testing.T) {
 	if _, err := sysctl("no_such_setting"); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("%v", err)
-	}
-}
-
-// A decoder that misreads what the kernel sends would show here first.
-func TestMessageLayout(t *testing.T) {
-	var e encoder
-	e.newAnchor(7, public, "sip", 60)
-	if got := int(binary.NativeEndian.Uint32(e.buf)); got != len(e.buf) || got%4 != 0 {
-		t.Errorf("message length %d of %d", got, len(e.buf))
-	}
-	entry, err := ct.ParseAttributes(nil, e.buf[unix.SizeofNlMsghdr:])
-	if err != nil {
-		t.Fatal(err)
-	}
-	f, ok := flowOf(&entry)
-	want := Flow{
-		Orig: anchorTuple(public), Reply: anchorTuple(public).Reverse(),
-		Status: StatusSeenReply | StatusAssured | StatusConfirmed, Timeout: time.Minute, Helper: "sip",
-	}
-	if !ok || f != want {
-		t.Errorf("got %+v\nwant %+v", f, want)
 	}
 }

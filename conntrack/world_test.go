@@ -31,10 +31,13 @@ type world struct {
 // 198.51.100.1:7070. Everything else is masqueraded.
 const ruleset = `
 table ip firewall {
+	counter dropped {
+	}
 	chain forward {
 		type filter hook forward priority filter; policy drop;
 		ct state established,related accept
 		iifname "in0" udp dport 5060 accept
+		counter name "dropped"
 	}
 	chain prerouting {
 		type nat hook prerouting priority dstnat; policy accept;
@@ -96,30 +99,62 @@ func newWorld(t testing.TB) *world {
 	ns := func(fd int) string { return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), fd) }
 	run(t, fmt.Sprintf(`
 		link set lo up
-		link add in0 type veth peer name eth0 netns %s
-		link add out0 type veth peer name eth0 netns %s
+		link add in0 address 02:00:00:00:00:01 type veth peer name eth0 address 02:00:00:00:00:02 netns %s
+		link add out0 address 02:00:00:00:00:03 type veth peer name eth0 address 02:00:00:00:00:04 netns %s
 		addr add 10.0.0.1/24 dev in0
 		addr add 198.51.100.1/24 dev out0
 		link set in0 up
-		link set out0 up`, ns(w.inside), ns(w.outside)), "ip", "-batch", "-")
+		link set out0 up
+		neigh add 10.0.0.2 lladdr 02:00:00:00:00:02 dev in0
+		neigh add 198.51.100.2 lladdr 02:00:00:00:00:04 dev out0
+		neigh add 198.51.100.3 lladdr 02:00:00:00:00:04 dev out0`, ns(w.inside), ns(w.outside)), "ip", "-batch", "-")
 	w.in(w.inside, func() {
 		run(t, `
 			addr add 10.0.0.2/24 dev eth0
 			addr add 10.0.0.3/24 dev eth0
 			link set eth0 up
+			neigh add 10.0.0.1 lladdr 02:00:00:00:00:01 dev eth0
 			route add default via 10.0.0.1`, "ip", "-batch", "-")
 	})
 	w.in(w.outside, func() {
 		run(t, `
 			addr add 198.51.100.2/24 dev eth0
 			addr add 198.51.100.3/24 dev eth0
-			link set eth0 up`, "ip", "-batch", "-")
+			link set eth0 up
+			neigh add 198.51.100.1 lladdr 02:00:00:00:00:03 dev eth0`, "ip", "-batch", "-")
 	})
 	if err := os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0); err != nil {
 		t.Fatal(err)
 	}
+	w.awaitLink(w.inside, "10.0.0.1:9")
+	w.awaitLink(w.outside, "198.51.100.1:9")
 	run(t, ruleset, "nft", "-f", "-")
 	return w
+}
+
+// awaitLink waits until packets pass to the firewall and back, which is some
+// time after both ends of a link were set up. Its closed port answers.
+func (w *world) awaitLink(ns int, addr string) {
+	w.t.Helper()
+	var conn *net.UDPConn
+	w.in(ns, func() {
+		var err error
+		if conn, err = net.DialUDP("udp4", nil, net.UDPAddrFromAddrPort(netip.MustParseAddrPort(addr))); err != nil {
+			w.t.Fatal(err)
+		}
+	})
+	defer conn.Close()
+	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); {
+		_, err := conn.Write([]byte("?"))
+		if err == nil {
+			conn.SetReadDeadline(time.Now().Add(10 * time.Millisecond))
+			_, err = conn.Read(make([]byte, 1))
+		}
+		if errors.Is(err, unix.ECONNREFUSED) {
+			return
+		}
+	}
+	w.t.Fatal("no answer from the firewall's " + addr)
 }
 
 // in calls f with the thread in another namespace.
@@ -136,13 +171,28 @@ func (w *world) in(ns int, f func()) {
 }
 
 // run runs a program, in the namespace of the calling thread.
-func run(t testing.TB, stdin, program string, args ...string) {
+func run(t testing.TB, stdin, program string, args ...string) string {
 	t.Helper()
 	cmd := exec.Command(program, args...)
 	cmd.Stdin = strings.NewReader(stdin)
-	if out, err := cmd.CombinedOutput(); err != nil {
+	out, err := cmd.CombinedOutput()
+	if err != nil {
 		t.Fatalf("%s: %v\n%s", program, err, bytes.TrimSpace(out))
 	}
+	return string(out)
+}
+
+// awaitDrops waits until the firewall has dropped n packets in all.
+func (w *world) awaitDrops(n int) {
+	w.t.Helper()
+	want := fmt.Sprintf("packets %d ", n)
+	var got string
+	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); {
+		if got = run(w.t, "", "nft", "list", "counter", "ip", "firewall", "dropped"); strings.Contains(got, want) {
+			return
+		}
+	}
+	w.t.Fatalf("the firewall dropped not %d packets:\n%s", n, got)
 }
 
 // listen opens a UDP socket inside or outside.
@@ -174,8 +224,7 @@ func (s *socket) send(to netip.AddrPort, payload string) {
 	}
 }
 
-// want receives a datagram. Since datagrams stay in order, none was delivered
-// of those that were sent before it and are not received before it.
+// want receives the next datagram.
 func (s *socket) want(payload string, from netip.AddrPort) {
 	s.t.Helper()
 	var buf [100]byte
