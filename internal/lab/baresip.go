@@ -21,7 +21,7 @@ type Baresip struct {
 	Host *Host
 	Addr netip.AddrPort // of SIP
 	AOR  string         // sip:alice@203.0.113.10
-	Dir  string         // its configuration; what it heard is in heard.wav
+	Dir  string         // its configuration
 
 	conn net.Conn
 
@@ -64,16 +64,18 @@ type BaresipOptions struct {
 	ICE       bool
 	RTCPMux   bool
 	Video     bool
-	Outbound  string // outbound proxy, e.g. "sip:10.0.0.1"
-	Frequency int    // Hz of the tone that it says all the time; default 440
+	Outbound  string   // outbound proxy, e.g. "sip:10.0.0.1"
+	Frequency int      // Hz of the tone that it says all the time; default 440
+	Modules   []string // further modules, e.g. "stun.so"
+}
 
-	// For the template.
-	Addr, Control    netip.AddrPort
-	RTPHigh          int
-	Source, Player   string
-	Modules          string
-	Extra            []string // further modules
-	directory, realm string
+// baresipConfig is what the template of its configuration is given.
+type baresipConfig struct {
+	BaresipOptions
+	Addr, Control   netip.AddrPort
+	RTPHigh         int
+	Source          string
+	ModuleDirectory string
 }
 
 // baresipModules are where distributions have them.
@@ -102,20 +104,22 @@ func (h *Host) baresip(o BaresipOptions) (*Baresip, error) {
 	setDefault(&o.RTPLow, 10000)
 	setDefault(&o.Frequency, 440)
 	setDefault(&o.Expires, 3600)
-	o.RTPHigh = o.RTPLow + 99
-	o.Addr = h.At(o.Port)
 	dir, err := os.MkdirTemp(h.lab.Dir, "baresip-"+o.User+"-")
 	if err != nil {
 		return nil, err
 	}
+	c := baresipConfig{
+		BaresipOptions: o,
+		Addr:           h.At(o.Port),
+		Control:        netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(40000+o.Port%10000)),
+		RTPHigh:        o.RTPLow + 99,
+		Source:         fmt.Sprintf("ausine,%d", o.Frequency),
+	}
 	for _, m := range baresipModules {
 		if _, err := os.Stat(filepath.Join(m, "g711.so")); err == nil {
-			o.Modules = m
+			c.ModuleDirectory = m
 		}
 	}
-	o.Source = fmt.Sprintf("ausine,%d", o.Frequency)
-	o.Player = "aufile," + filepath.Join(dir, "heard.wav")
-	o.Control = netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(40000+o.Port%10000))
 	domain := h.Addr.String()
 	if o.Registrar.IsValid() {
 		domain = o.Registrar.Addr().String()
@@ -123,7 +127,7 @@ func (h *Host) baresip(o BaresipOptions) (*Baresip, error) {
 			domain = o.Registrar.String()
 		}
 	}
-	b := &Baresip{Host: h, Addr: o.Addr, AOR: "sip:" + o.User + "@" + domain, Dir: dir, grown: make(chan struct{})}
+	b := &Baresip{Host: h, Addr: c.Addr, AOR: "sip:" + o.User + "@" + domain, Dir: dir, grown: make(chan struct{})}
 	account := fmt.Sprintf("<%s;transport=udp>;auth_user=%s;auth_pass=%s;audio_codecs=pcmu;ptime=20", b.AOR, o.User, o.Password)
 	if o.NoReg {
 		o.Expires = 0
@@ -145,14 +149,14 @@ func (h *Host) baresip(o BaresipOptions) (*Baresip, error) {
 	if err := os.WriteFile(filepath.Join(dir, "accounts"), []byte(account), 0o644); err != nil {
 		return nil, err
 	}
-	if err := render(filepath.Join(dir, "config"), "baresip.conf", o); err != nil {
+	if err := render(filepath.Join(dir, "config"), "baresip.conf", c); err != nil {
 		return nil, err
 	}
 	b.Process = h.Start("baresip-"+o.User, []string{"baresip", "-v", "-s", "-f", dir}, InDir(dir), WithEnv("HOME="+dir))
 	if _, err := b.Await(`(?i)ready`, Moment()); err != nil {
 		return nil, err
 	}
-	if b.conn, err = h.DialTCP(o.Control); err != nil {
+	if b.conn, err = h.DialTCP(c.Control); err != nil {
 		return nil, fmt.Errorf("control socket of %s: %w", b.Name, err)
 	}
 	h.lab.T.Cleanup(func() { b.conn.Close() })

@@ -58,7 +58,6 @@ type KamailioOptions struct {
 	RecordRoute bool   // stays in the path of dialogs
 	Password    string // of every user; default "secret"
 	Domain      string // default its address
-	Addr        netip.AddrPort
 }
 
 // Kamailio starts a registrar and proxy on the host and waits until it serves.
@@ -72,20 +71,24 @@ func (h *Host) Kamailio(o KamailioOptions) *Kamailio {
 	if o.Password == "" {
 		o.Password = "secret"
 	}
-	o.Addr = h.At(o.Port)
 	if o.Domain == "" {
-		o.Domain = o.Addr.Addr().String()
+		o.Domain = h.Addr.String()
 	}
+	addr := h.At(o.Port)
 	dir, err := os.MkdirTemp(h.lab.Dir, "kamailio-")
 	if err != nil {
 		h.lab.T.Fatalf("%v", err)
 	}
 	cfg := filepath.Join(dir, "kamailio.cfg")
-	if err := render(cfg, "kamailio.cfg", o); err != nil {
+	err = render(cfg, "kamailio.cfg", struct {
+		KamailioOptions
+		Addr netip.AddrPort
+	}{o, addr})
+	if err != nil {
 		h.lab.T.Fatalf("%v", err)
 	}
 	argv := []string{"kamailio", "-DD", "-E", "-m", "32", "-M", "4", "-Y", dir, "-w", dir, "-f", cfg}
-	k := &Kamailio{Process: h.Start("kamailio", argv, WithPIDNamespace()), Addr: o.Addr}
+	k := &Kamailio{Process: h.Start("kamailio", argv, WithPIDNamespace()), Addr: addr}
 	k.WaitLine("kamailio is ready", Moment())
 	return k
 }

@@ -244,3 +244,49 @@ func TestMessage(t *testing.T) {
 		t.Errorf("SDP: %+v", ms)
 	}
 }
+
+// TestChecks: what CheckWire is for is found, and nothing else.
+func TestChecks(t *testing.T) {
+	phone, server := netip.MustParseAddrPort("10.0.0.10:5060"), netip.MustParseAddrPort("203.0.113.10:5060")
+	public := netip.AddrPortFrom(PublicAddr, 5060)
+	packet := func(out bool, src, dst netip.AddrPort, text string) *Packet {
+		raw := []byte(strings.ReplaceAll(text, "\n", "\r\n"))
+		p := &Packet{Out: out, Proto: 17, Src: src, Dst: dst, Payload: raw}
+		p.SIP, _ = ParseMessage(raw)
+		return p
+	}
+	const register = "REGISTER sip:203.0.113.10 SIP/2.0\nVia: SIP/2.0/UDP 10.0.0.10;branch=z9hG4bK1;rport\n" +
+		"Contact: <sip:a@10.0.0.10>\nCSeq: 1 REGISTER\n\n"
+	const answer = "SIP/2.0 200 OK\nVia: %;branch=z9hG4bK1;received=10.0.0.10;rport=5060\nContact: <sip:a@10.0.0.10>;expires=60\nCSeq: 1 REGISTER\n\n"
+	via := func(s string) string { return strings.Replace(answer, "%", s, 1) }
+	for _, c := range []struct {
+		name, answer string
+		faults       int
+	}{
+		{"the phone's own", via("SIP/2.0/UDP 10.0.0.10"), 0},
+		{"a port more", via("SIP/2.0/UDP 10.0.0.10:5060"), 1},
+		{"the public one", via("SIP/2.0/UDP 203.0.113.1"), 1},
+		{"another Contact", strings.Replace(via("SIP/2.0/UDP 10.0.0.10"), "a@10.0.0.10", "a@203.0.113.1", 1), 1},
+	} {
+		got := strangeVias([]*Packet{packet(false, phone, server, register), packet(true, server, phone, c.answer)})
+		if len(got) != c.faults {
+			t.Errorf("%s: %d findings, want %d: %q", c.name, len(got), c.faults, got)
+		}
+	}
+	clean := "OPTIONS sip:b SIP/2.0\nCall-ID: 1@10.0.0.10\nCSeq: 1 OPTIONS\n\nc=IN IP4 203.0.113.1\n"
+	for _, c := range []struct {
+		name   string
+		packet *Packet
+		leaks  int
+	}{
+		{"only in the Call-ID", packet(true, public, server, clean), 0},
+		{"compact Call-ID", packet(true, public, server, strings.Replace(clean, "Call-ID", "i", 1)), 0},
+		{"in the body", packet(true, public, server, strings.Replace(clean, "IP4 203.0.113.1", "IP4 192.168.3.4", 1)), 1},
+		{"in the IP header", packet(true, phone, server, clean), 1},
+		{"arriving", packet(false, server, public, "OPTIONS sip:10.0.0.10 SIP/2.0\n\n"), 0},
+	} {
+		if got := Leaks([]*Packet{c.packet}); len(got) != c.leaks {
+			t.Errorf("%s: %d leaks, want %d: %q", c.name, len(got), c.leaks, got)
+		}
+	}
+}

@@ -76,7 +76,6 @@ type fragmentKey struct {
 }
 
 type fragments struct {
-	first  []byte // IP header of the first fragment
 	pieces []piece
 	end    int // length of the whole payload, 0 unknown
 }
