@@ -33,6 +33,10 @@ const (
 	iptNatPrerouting = unix.NF_INET_PRE_ROUTING
 )
 
+// maxEntryRanges bounds the ranges of ports of one entry. Two multiport matches
+// make 225.
+const maxEntryRanges = 256
+
 // maxTable bounds the table that is read, in bytes.
 const maxTable = 64 << 20
 
@@ -149,11 +153,11 @@ type legacyWalk struct {
 // walk follows a chain from an offset into the table on, for the packets of match.
 func (w *legacyWalk) walk(at uint32, match Redirect, depth int) {
 	for depth <= maxDepth {
-		if w.visits++; w.visits > maxVisits {
-			return
-		}
 		e, ok := decodeEntry(w.table, at)
 		if !ok {
+			return
+		}
+		if w.visits += int(e.next) / iptItemSize; w.visits > maxVisits {
 			return
 		}
 		var packets []Redirect
@@ -162,6 +166,7 @@ func (w *legacyWalk) walk(at uint32, match Redirect, depth int) {
 				packets = append(packets, both)
 			}
 		}
+		w.visits += len(packets)
 		t := e.target()
 		if t.name != "" {
 			if to, ok := xtTarget(t).target(); ok {
@@ -260,7 +265,7 @@ func (e legacyEntry) match() []Redirect {
 		var both []Redirect
 		for _, m := range xtMatch(decodeItem(b[:size])).match() {
 			for _, have := range match {
-				if r, ok := have.and(m); ok && len(both) < maxAlternatives {
+				if r, ok := have.and(m); ok && len(both) < maxEntryRanges {
 					both = append(both, r)
 				}
 			}

@@ -24,9 +24,10 @@ const (
 	// element is taken to match; of a map with more, the rest is left out.
 	maxAlternatives = 4096
 
-	// maxVisits bounds how many rules are looked at. A rule counts each time that
+	// maxVisits bounds the work: rules looked at, times the alternatives of the
+	// packets that come there, plus what is found. A rule counts each time that
 	// another chain jumps to its own.
-	maxVisits = 1 << 16
+	maxVisits = 1 << 18
 
 	// maxDepth bounds the jumps from chain to chain, as the kernel does.
 	maxDepth = 16

@@ -3,21 +3,20 @@ package nft
 import (
 	"bytes"
 	"cmp"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
 
 	"github.com/google/nftables/expr"
-	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
 
 // ruleset reads other people's rules. It does without the library, which gives up
 // a chain at the first expression that it cannot decode.
 type ruleset struct {
-	conn     *netlink.Conn
+	ask      *asker
 	rules    map[tableKey]map[string][][]byte // by chain, the expressions of each rule
+	flags    map[tableKey]map[string]uint32   // of sets, by name
 	sets     map[setKey][]interval
 	visits   int
 	found    []Redirect
@@ -45,17 +44,19 @@ type baseChain struct {
 
 // nftRedirects reads the DNAT rules of nftables and iptables-nft.
 func nftRedirects() ([]Redirect, error) {
-	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
+	ask, err := dialAsker()
 	if err != nil {
-		return nil, fmt.Errorf("nft: %w", err)
+		return nil, err
 	}
+	defer ask.close()
 	s := &ruleset{
-		conn:  conn,
+		ask:   ask,
 		rules: make(map[tableKey]map[string][][]byte),
+		flags: make(map[tableKey]map[string]uint32),
 		sets:  make(map[setKey][]interval),
 	}
 	s.read()
-	return s.found, errors.Join(errors.Join(s.failures...), conn.Close())
+	return s.found, errors.Join(s.failures...)
 }
 
 // read follows every chain that translates destinations.
@@ -82,7 +83,7 @@ func (s *ruleset) walk(table tableKey, chain string, match []Redirect, depth int
 	}
 	elements := func(set string) ([]interval, error) { return s.elements(setKey{table, set}) }
 	for _, raw := range s.rules[table][chain] {
-		if s.visits++; s.visits > maxVisits {
+		if s.visits += len(match); s.visits > maxVisits {
 			return
 		}
 		found, jumps, err := evaluate(decodeExpressions(table.family, raw), match, elements)
@@ -90,6 +91,7 @@ func (s *ruleset) walk(table tableKey, chain string, match []Redirect, depth int
 			s.failures = append(s.failures, fmt.Errorf("nft: chain %s of table %s: %w", chain, table.name, err))
 		}
 		s.found = append(s.found, found...)
+		s.visits += len(found) + len(jumps)
 		for _, j := range jumps {
 			s.walk(table, j.chain, j.match, depth+1)
 		}
@@ -99,7 +101,7 @@ func (s *ruleset) walk(table tableKey, chain string, match []Redirect, depth int
 // dnatChains lists the nat chains at prerouting that see IPv4 packets, first to
 // last, without our own.
 func (s *ruleset) dnatChains() ([]baseChain, error) {
-	msgs, err := s.dump(unix.NFT_MSG_GETCHAIN, unix.NFPROTO_UNSPEC, nil)
+	msgs, err := s.ask.dump(unix.NFT_MSG_GETCHAIN, unix.NFPROTO_UNSPEC)
 	if err != nil {
 		return nil, fmt.Errorf("nft: listing chains: %w", err)
 	}
@@ -142,9 +144,7 @@ func (s *ruleset) readRules(table tableKey) error {
 	if s.rules[table] != nil {
 		return nil
 	}
-	msgs, err := s.dump(unix.NFT_MSG_GETRULE, table.family, []netlink.Attribute{
-		{Type: unix.NFTA_RULE_TABLE, Data: []byte(table.name + "\x00")},
-	})
+	msgs, err := s.ask.dump(unix.NFT_MSG_GETRULE, table.family, table.name)
 	if err != nil {
 		return fmt.Errorf("nft: reading the rules of table %s: %w", table.name, err)
 	}
@@ -304,24 +304,11 @@ func (s *ruleset) elements(set setKey) ([]interval, error) {
 }
 
 func (s *ruleset) readElements(set setKey) ([]interval, error) {
-	name := []netlink.Attribute{
-		{Type: unix.NFTA_SET_TABLE, Data: []byte(set.table.name + "\x00")},
-		{Type: unix.NFTA_SET_NAME, Data: []byte(set.name + "\x00")},
-	}
-	info, err := s.request(unix.NFT_MSG_GETSET, 0, set.table.family, name)
+	flags, err := s.setFlags(set)
 	if err != nil {
 		return nil, err
 	}
-	var flags uint32
-	for _, m := range info {
-		for a := range attributes(m.attrs) {
-			if a.kind == unix.NFTA_SET_FLAGS {
-				flags = number(a.data)
-			}
-		}
-	}
-	// NFTA_SET_ELEM_LIST_TABLE and _SET are the same numbers.
-	msgs, err := s.dump(unix.NFT_MSG_GETSETELEM, set.table.family, name)
+	msgs, err := s.ask.dump(unix.NFT_MSG_GETSETELEM, set.table.family, set.table.name, set.name)
 	if err != nil {
 		return nil, err
 	}
@@ -347,6 +334,33 @@ func (s *ruleset) readElements(set setKey) ([]interval, error) {
 		in = append(in, e.interval)
 	}
 	return in, nil
+}
+
+// setFlags tells how a set is to be read. It reads the flags of all sets of the
+// table, once.
+func (s *ruleset) setFlags(set setKey) (uint32, error) {
+	if s.flags[set.table] == nil {
+		msgs, err := s.ask.dump(unix.NFT_MSG_GETSET, set.table.family, set.table.name)
+		if err != nil {
+			return 0, err
+		}
+		all := make(map[string]uint32, len(msgs))
+		for _, m := range msgs {
+			var name string
+			var flags uint32
+			for a := range attributes(m.attrs) {
+				switch a.kind {
+				case unix.NFTA_SET_NAME:
+					name = text(a.data)
+				case unix.NFTA_SET_FLAGS:
+					flags = number(a.data)
+				}
+			}
+			all[name] = flags
+		}
+		s.flags[set.table] = all
+	}
+	return s.flags[set.table][set.name], nil
 }
 
 // element is an element as the kernel lists it.
@@ -416,56 +430,4 @@ func joinEnds(elements []element) []interval {
 		in = append(in, e.interval)
 	}
 	return in
-}
-
-// answer is a message of the kernel's.
-type answer struct {
-	family byte
-	attrs  []byte
-}
-
-func (s *ruleset) dump(kind uint16, family byte, attrs []netlink.Attribute) ([]answer, error) {
-	return s.request(kind, netlink.Dump, family, attrs)
-}
-
-func (s *ruleset) request(kind uint16, flags netlink.HeaderFlags, family byte, attrs []netlink.Attribute) ([]answer, error) {
-	body, err := netlink.MarshalAttributes(attrs)
-	if err != nil {
-		return nil, err
-	}
-	// struct nfgenmsg { __u8 nfgen_family, version; __be16 res_id; }
-	const nfgenmsg = 4
-	msgs, err := s.conn.Execute(netlink.Message{
-		Header: netlink.Header{
-			Type:  netlink.HeaderType(unix.NFNL_SUBSYS_NFTABLES<<8 | kind),
-			Flags: netlink.Request | flags,
-		},
-		Data: append([]byte{family, unix.NFNETLINK_V0, 0, 0}, body...),
-	})
-	if err != nil {
-		return nil, err
-	}
-	var answers []answer
-	for _, m := range msgs {
-		if len(m.Data) >= nfgenmsg {
-			answers = append(answers, answer{m.Data[0], m.Data[nfgenmsg:]})
-		}
-	}
-	return answers, nil
-}
-
-// number reads an attribute's number, 0 if it is too short.
-func number(b []byte) uint32 {
-	if len(b) < 4 {
-		return 0
-	}
-	return binary.BigEndian.Uint32(b)
-}
-
-// text reads an attribute's string.
-func text(b []byte) string {
-	if i := bytes.IndexByte(b, 0); i >= 0 {
-		b = b[:i]
-	}
-	return string(b)
 }

@@ -104,11 +104,15 @@ func (m xtMatch) multiport() []Redirect {
 // target decodes the targets that change the destination. ok is false for others.
 func (t xtTarget) target() (to target, ok bool) {
 	switch t.name {
-	case "DNAT", "NETMAP":
-		if t.revision == 0 {
-			return t.range4(), true
+	case "DNAT":
+		if t.revision > 0 {
+			return t.range46(), true
 		}
-		return t.range46(), true
+		return t.range4(), true
+	case "NETMAP":
+		to = t.range4()
+		to.flags |= unix.NF_NAT_RANGE_NETMAP
+		return to, true
 	case "REDIRECT":
 		return target{}, true
 	}
