@@ -3,8 +3,11 @@ package conntrack
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
+	"os"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -488,6 +491,39 @@ func TestKernelLargeBatch(t *testing.T) {
 	}
 	if e := expected(t, c); len(e) != 0 {
 		t.Errorf("%d expectations left", len(e))
+	}
+}
+
+// All that an audio stream needs goes to the kernel in one system call.
+func TestKernelOneExchange(t *testing.T) {
+	newWorld(t)
+	c := open(t)
+	writes := func() (n int) {
+		t.Helper()
+		io, err := os.ReadFile("/proc/thread-self/io")
+		if err != nil {
+			t.Skipf("this kernel does not count system calls: %v", err)
+		}
+		_, count, _ := strings.Cut(string(io), "syscw: ")
+		if _, err := fmt.Sscan(count, &n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	least := math.MaxInt // the Go runtime may write something too
+	for range 5 {
+		before := writes()
+		commitBatch(t, c, func(b *Batch) {
+			for i := range uint16(2) {
+				p := netip.AddrPortFrom(public.Addr(), public.Port()+i)
+				b.OpenAnchor(p, time.Minute)
+				b.Expect(p, netip.AddrPortFrom(far.Addr(), far.Port()+i))
+			}
+		})
+		least = min(least, writes()-before)
+	}
+	if least != 1 {
+		t.Errorf("%d system calls, want 1", least)
 	}
 }
 

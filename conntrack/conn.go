@@ -197,8 +197,8 @@ func (c *Conn) try(h Helper) (policy, error) {
 	case err != nil:
 		return policy{}, fmt.Errorf("expectation with helper %q: %w", p.name, err)
 	}
-	// A kernel before 2026 took the class only together with a helper that the
-	// expected flow was then given too. There, one expectation is all.
+	// Should the kernel ignore the class that the message names, then all
+	// expectations are of the first, which may have room for one only.
 	all, err := c.expectations()
 	if err != nil {
 		return policy{}, err

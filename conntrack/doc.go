@@ -43,5 +43,6 @@
 //     anything, and the firewall has to accept `ct status dnat`.
 //
 // All of it needs CAP_NET_ADMIN, and works in the network namespace of the
-// thread that calls Open.
+// thread that calls Open. Flows are tracked, and so expected, only where some
+// packet filter rule asks for it: a NAT chain or a `ct` expression does.
 package conntrack

@@ -79,9 +79,10 @@ const (
 )
 
 // Select returns the flows that match f; without any address in f, those of
-// IPv4. The kernel walks its whole table for it, so it is not for every call;
-// but it hands over only what matches (Linux 5.8 and later; before that, every
-// flow is read).
+// IPv4. The kernel walks its whole table for it, which takes tens of
+// milliseconds where that has 100 000 entries: it is for a start or a repair,
+// and [Conn.Lookup] for a call. But only what matches is handed over (by Linux
+// 5.8 and later; before that, every flow is read).
 func (c *Conn) Select(f Filter) ([]Flow, error) {
 	entries, err := c.selectRaw(f)
 	if err != nil {
@@ -154,7 +155,7 @@ func (t Tuple) encode(ae *netlink.AttributeEncoder, typ uint16) (flags uint32) {
 	ae.Nested(typ, func(ae *netlink.AttributeEncoder) error {
 		ae.Nested(ctaTupleIP, func(ae *netlink.AttributeEncoder) error {
 			// The kernel gets the comparison of IPv6 addresses the wrong way
-			// round (6.1 to 6.18): those are compared here, see matches.
+			// round (as of 6.18): those are compared here, see matches.
 			if a := t.Src.Addr().Unmap(); a.Is4() {
 				flags |= filterIPSrc
 				ae.Bytes(ctaIPv4Src, a.AsSlice())
