@@ -90,6 +90,11 @@ func (e *Engine) newBinding(inside, far netip.AddrPort, public netip.Addr, now t
 		e.dropHost(inside.Addr())
 		return nil
 	}
+	if e.mappings[inside] != nil { // the kernel knows one public endpoint for each inside one
+		e.log.warn("endpoint", inside.Addr(), "no binding for a SIP endpoint: it is that of a media stream", "endpoint", inside)
+		e.dropHost(inside.Addr())
+		return nil
+	}
 	ep, forwarded := netip.AddrPort{}, false
 	if far.IsValid() {
 		if t, f, ok := e.kernel.Translation(inside, far); ok && e.publics[t] == nil && e.media[t] == nil {
@@ -134,9 +139,10 @@ func (e *Engine) freeEndpoint(inside netip.AddrPort, public netip.Addr) (ep neti
 	return netip.AddrPortFrom(public, port), false
 }
 
-// usable reports whether nobody else has a public endpoint.
+// usable reports whether a public endpoint is free for a stream, or for a binding
+// whose own port is not.
 func (e *Engine) usable(ep netip.AddrPort) bool {
-	if e.publics[ep] != nil || e.media[ep] != nil {
+	if e.publics[ep] != nil || e.media[ep] != nil || slices.Contains(e.cfg.SIPPorts, ep.Port()) {
 		return false
 	}
 	_, taken := e.kernel.Owner(ep)
@@ -163,15 +169,13 @@ func (e *Engine) extend(b *binding, now time.Time) {
 
 // register notes that a registrar has bound a record to the binding until then.
 func (e *Engine) register(b *binding, registrar netip.Addr, record uint64, until, now time.Time) {
-	for i := range b.registrations {
-		if r := &b.registrations[i]; r.registrar == registrar && r.record == record {
-			r.until = until
-			e.extend(b, now)
-			e.wheel.set(b, b.ends())
-			return
-		}
+	i := slices.IndexFunc(b.registrations, func(r registration) bool { return r.registrar == registrar && r.record == record })
+	if i < 0 { // the place of one that has run out
+		i = slices.IndexFunc(b.registrations, func(r registration) bool { return !r.until.After(now) })
 	}
-	if len(b.registrations) < e.cfg.Limits.PeersPerBinding {
+	if i >= 0 {
+		b.registrations[i] = registration{registrar, record, until}
+	} else if len(b.registrations) < e.cfg.Limits.PeersPerBinding {
 		b.registrations = append(b.registrations, registration{registrar, record, until})
 	}
 	e.extend(b, now)
@@ -179,13 +183,14 @@ func (e *Engine) register(b *binding, registrar netip.Addr, record uint64, until
 }
 
 // unregister notes that a registrar no longer binds the record to the binding.
-// A binding that nothing else needs ends as soon as its last transaction can
-// be over.
+// A binding that was there for it alone ends as soon as its last transaction
+// can be over.
 func (e *Engine) unregister(b *binding, registrar netip.Addr, record uint64, now time.Time) {
+	before := len(b.registrations)
 	b.registrations = slices.DeleteFunc(b.registrations, func(r registration) bool {
 		return r.registrar == registrar && r.record == record || !r.until.After(now)
 	})
-	if b.calls == 0 && len(b.registrations) == 0 {
+	if before > 0 && len(b.registrations) == 0 && b.calls == 0 {
 		b.lastSent = now.Add(bindingGrace - bindingIdle)
 		b.until = time.Time{}
 	}

@@ -74,9 +74,6 @@ func negotiates(m sipmsg.Method) bool {
 // begins one, and so does a message of a call that began before the daemon.
 func (e *Engine) call(w *Worker, t *transaction, outbound bool) *call {
 	m := &w.msg
-	if !negotiates(m.CSeqMethod) && m.CSeqMethod != sipmsg.MethodBye {
-		return nil
-	}
 	key := callKey{e.hash(m.Bytes(m.CallID)), w.inside}
 	c := e.calls[key]
 	if c == nil {
@@ -90,7 +87,7 @@ func (e *Engine) call(w *Worker, t *transaction, outbound bool) *call {
 	if m.Request && outbound || t != nil && !m.Request && !outbound {
 		c.addPeer(w.far.Addr())
 	}
-	if t != nil && t.call == nil && t.final == 0 && m.Request {
+	if t != nil && t.call == nil && t.final == 0 && m.Request && (negotiates(m.Method) || m.Method == sipmsg.MethodBye) {
 		if len(c.transactions) < maxCallTransactions {
 			t.call = c
 			// A BYE from a host that has no part in the call is the phone's to
@@ -109,7 +106,7 @@ func (e *Engine) beginsCall(w *Worker, t *transaction, outbound bool) bool {
 	if t != nil && t.final != 0 {
 		return false // a retransmission: the call is over
 	}
-	if w.binding == nil || m.CSeqMethod == sipmsg.MethodBye || !m.Request && m.Status >= 300 {
+	if w.binding == nil || !negotiates(m.CSeqMethod) || !m.Request && m.Status >= 300 {
 		return false
 	}
 	if m.Request && m.Method == sipmsg.MethodInvite {

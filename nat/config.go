@@ -52,6 +52,8 @@ type Networks interface {
 	Inside(netip.Addr) bool
 	// Outside reports whether an address is on a network of an outside interface.
 	Outside(netip.Addr) bool
+	// Own reports whether an address is one of the firewall's.
+	Own(netip.Addr) bool
 }
 
 // Limits bound what hosts can make the engine remember and open. Zero values

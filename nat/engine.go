@@ -81,7 +81,7 @@ func (e *Engine) Adopt(inside, public netip.AddrPort, stream bool, remaining tim
 	defer e.mu.Unlock()
 	now := e.now()
 	if stream {
-		if e.mappings[inside] != nil || e.media[public] != nil {
+		if e.mappings[inside] != nil || e.media[public] != nil || e.bindings[inside] != nil {
 			return
 		}
 		m := e.addMapping(inside, public)
@@ -90,7 +90,7 @@ func (e *Engine) Adopt(inside, public netip.AddrPort, stream bool, remaining tim
 		e.wheel.set(m, now.Add(min(remaining, e.cfg.RTPTimeout)/4))
 		return
 	}
-	if e.bindings[inside] == nil && e.publics[public] == nil {
+	if e.bindings[inside] == nil && e.publics[public] == nil && e.mappings[inside] == nil {
 		b := e.addBinding(inside, public, false, now)
 		b.until, b.leaseEnd = now.Add(remaining), now.Add(remaining)
 		e.wheel.set(b, b.until)

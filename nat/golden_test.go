@@ -59,6 +59,10 @@ func (fakeNetworks) Outside(a netip.Addr) bool {
 	return netip.MustParsePrefix("203.0.113.0/24").Contains(a)
 }
 
+func (fakeNetworks) Own(a netip.Addr) bool {
+	return a == netip.MustParseAddr(publicAddr) || a == netip.MustParseAddr("10.0.0.1")
+}
+
 var (
 	_ Kernel   = (*fakeKernel)(nil)
 	_ Networks = fakeNetworks{}

@@ -35,7 +35,9 @@ func (e *Engine) inbound(w *Worker) {
 	w.tracked = c != nil && negotiates(m.CSeqMethod) && (m.Request || m.Status < 300)
 	for _, body := range w.bodies {
 		if w.sdp.Index(m.Raw, body) == nil {
+			n := w.edits.Len()
 			e.inboundSDP(w)
+			w.bodyEdited = w.bodyEdited || w.edits.Len() > n
 		}
 	}
 	if c == nil {

@@ -49,6 +49,7 @@ type hold struct {
 
 // session is what one offer, or one offer and its answer, keep open.
 type session struct {
+	call     *call
 	holds    []hold
 	sources  []netip.Addr // hosts that the far SDP names, and the inside party's relays
 	relays   []netip.Addr // hosts of the relay candidates that the inside SDP names (RFC 8656)
@@ -180,7 +181,7 @@ func (e *Engine) settleEgress(m *mapping) {
 			continue
 		}
 		for _, h := range s.holds {
-			if h.mapping != m || !h.far.IsValid() || slices.Contains(m.egress, h.far) {
+			if h.mapping != m || !e.farEndpoint(h.far) || slices.Contains(m.egress, h.far) {
 				continue
 			}
 			if len(m.egress) == maxEgress {
@@ -190,6 +191,15 @@ func (e *Engine) settleEgress(m *mapping) {
 			e.change(Change{Verb: AllowEgress, Inside: m.inside, Public: m.public, Far: h.far})
 		}
 	}
+}
+
+// farEndpoint reports whether SDP from outside may have an endpoint expected:
+// what a far party names must not open a way to the firewall itself, nor
+// between inside networks.
+func (e *Engine) farEndpoint(ep netip.AddrPort) bool {
+	a := ep.Addr()
+	return ep.IsValid() && a.IsGlobalUnicast() && a != e.cfg.Announced &&
+		!e.cfg.Networks.Own(a) && !e.cfg.Networks.Inside(a) && (!private(a) || e.cfg.Networks.Outside(a))
 }
 
 // expire renews the lease of a mapping that is held. One that nobody holds was

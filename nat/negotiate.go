@@ -58,18 +58,18 @@ func (e *Engine) inside(c *call, w *Worker, t *transaction, d *dialog) {
 	switch {
 	case m.Request && (m.Method == sipmsg.MethodAck || m.Method == sipmsg.MethodPrack):
 		if p := c.pending(w, true); p != nil {
-			e.agree(w, d, w.holds, w.relays, p.far)
+			e.agree(c, w, d, w.holds, w.relays, p.far)
 			e.dropOffer(p)
 		} else if t != nil {
 			e.offerInside(w, t)
 		} else if d != nil && d.session == nil {
-			e.agree(w, d, w.holds, w.relays, &farMedia{unknown: true})
+			e.agree(c, w, d, w.holds, w.relays, &farMedia{unknown: true})
 		}
 	case m.Request && t != nil:
 		e.offerInside(w, t)
 	case !m.Request && t != nil && t.offered:
 		if t.far != nil {
-			e.agree(w, d, w.holds, w.relays, t.far)
+			e.agree(c, w, d, w.holds, w.relays, t.far)
 		}
 	case !m.Request && t != nil && t.key.method == sipmsg.MethodInvite && t.call == c:
 		if d != nil && d.session != nil && d.session.answered && d.invite == t && sameHolds(d.session.holds, w.holds) {
@@ -79,7 +79,7 @@ func (e *Engine) inside(c *call, w *Worker, t *transaction, d *dialog) {
 		e.offerInside(w, t)
 		t.offered = false
 	case !m.Request && d != nil && d.session == nil:
-		e.agree(w, d, w.holds, w.relays, &farMedia{unknown: true}) // its offer came before the daemon
+		e.agree(c, w, d, w.holds, w.relays, &farMedia{unknown: true}) // its offer came before the daemon
 	}
 }
 
@@ -92,7 +92,7 @@ func (e *Engine) offerInside(w *Worker, t *transaction) {
 	if t.call == nil {
 		return
 	}
-	s := &session{holds: slices.Clone(w.holds), relays: slices.Clone(w.relays), held: w.held}
+	s := &session{call: t.call, holds: slices.Clone(w.holds), relays: slices.Clone(w.relays), held: w.held}
 	e.attach(s)
 	e.release(t.offer)
 	t.offer = s
@@ -109,7 +109,7 @@ func (e *Engine) outside(c *call, w *Worker, t *transaction, d *dialog) {
 	switch {
 	case m.Request && (m.Method == sipmsg.MethodAck || m.Method == sipmsg.MethodPrack):
 		if p := c.pending(w, false); p != nil {
-			e.agree(w, d, p.offer.holds, p.offer.relays, &w.farMedia)
+			e.agree(c, w, d, p.offer.holds, p.offer.relays, &w.farMedia)
 			e.dropOffer(p)
 		} else if t != nil {
 			t.offered, t.far = true, w.farMedia.clone()
@@ -123,7 +123,7 @@ func (e *Engine) outside(c *call, w *Worker, t *transaction, d *dialog) {
 		if t.offer == nil {
 			return // answered and over; a retransmission
 		}
-		e.agree(w, d, t.offer.holds, t.offer.relays, &w.farMedia)
+		e.agree(c, w, d, t.offer.holds, t.offer.relays, &w.farMedia)
 		if !t.offer.answered {
 			t.offer.answered = true // the guard closes; further forks name their sources
 			e.attach(t.offer)
@@ -139,7 +139,7 @@ func (e *Engine) outside(c *call, w *Worker, t *transaction, d *dialog) {
 // agree makes an offer and its answer the dialog's session. The old session is
 // released after the new one holds its mappings, so that a stream that both
 // have keeps its public port.
-func (e *Engine) agree(w *Worker, d *dialog, holds []hold, relays []netip.Addr, far *farMedia) {
+func (e *Engine) agree(c *call, w *Worker, d *dialog, holds []hold, relays []netip.Addr, far *farMedia) {
 	if d == nil {
 		return
 	}
@@ -147,7 +147,7 @@ func (e *Engine) agree(w *Worker, d *dialog, holds []hold, relays []netip.Addr, 
 		return
 	}
 	s := &session{
-		sources: slices.Concat(far.sources, relays), unknown: far.unknown,
+		call: c, sources: slices.Concat(far.sources, relays), unknown: far.unknown,
 		answered: true, held: w.held || far.held,
 	}
 	for _, h := range holds {

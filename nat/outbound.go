@@ -28,7 +28,9 @@ func (e *Engine) outbound(w *Worker, p *Packet) {
 	w.tracked, w.refusing = negotiating && c != nil, negotiating && c == nil
 	for _, body := range w.bodies {
 		if w.sdp.Index(m.Raw, body) == nil {
+			n := w.edits.Len()
 			e.outboundSDP(w)
+			w.bodyEdited = w.bodyEdited || w.edits.Len() > n
 		}
 	}
 	if c == nil {
@@ -59,7 +61,7 @@ func (e *Engine) dialogOf(c *call, w *Worker, t *transaction, outbound bool) *di
 			t = nil
 		}
 		return e.establish(c, w, t, outbound)
-	case m.Request && outbound && m.Method != sipmsg.MethodBye:
+	case m.Request && outbound && negotiates(m.Method):
 		return e.establish(c, w, nil, outbound)
 	}
 	return nil

@@ -3,14 +3,14 @@ package nat
 import (
 	"fmt"
 	"net/netip"
-	"slices"
+
+	"sipnatd/sipmsg"
 )
 
 // Stats counts what the engine has done since it began.
 type Stats struct {
 	Messages       uint64 // complete SIP messages
 	Rewritten      uint64
-	NotSIP         uint64 // passed untouched
 	KeepAlives     uint64
 	Calls          uint64 // begun
 	CallsTimedOut  uint64 // closed without a BYE
@@ -18,6 +18,9 @@ type Stats struct {
 	PortsExhausted uint64
 	LimitRefusals  uint64
 	KernelErrors   uint64
+
+	// NotSIP counts by sipmsg.Reason what passed untouched.
+	NotSIP [sipmsg.Reasons]uint64
 }
 
 // Counts is what the engine holds now.
@@ -43,22 +46,9 @@ func (e *Engine) ReportStray(source netip.Addr, inside netip.AddrPort, packets u
 		return // closed; what comes late is nobody's fault
 	}
 	call := "unknown"
-	for _, c := range e.calls { // at most one report for a host and a while
-		if c.holds(m) {
-			call = e.log.text([]byte(c.id))
-			break
-		}
+	if len(m.sessions) > 0 {
+		call = e.log.text([]byte(m.sessions[0].call.id))
 	}
 	e.log.warn("stray", source, "media from a host that the far party's SDP does not name is dropped (media_source = any would let it in)",
 		"call", call, "to", inside, "announced as", m.public, "named", fmt.Sprint(m.sources), "packets", packets)
-}
-
-// holds reports whether one of the call's sessions holds a mapping.
-func (c *call) holds(m *mapping) bool {
-	for _, d := range c.dialogs {
-		if d.session != nil && slices.Contains(m.sessions, d.session) {
-			return true
-		}
-	}
-	return false
 }

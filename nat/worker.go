@@ -1,8 +1,8 @@
 package nat
 
 import (
+	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -42,6 +42,7 @@ type Worker struct {
 	farMedia    farMedia     // what SDP from outside says
 	held        bool         // SDP from inside puts the media on hold
 	lines       []mediaLine
+	bodyEdited  bool
 	tracked     bool // its SDP may open streams
 	refusing    bool // its SDP should open streams, and a limit forbids it
 }
@@ -63,7 +64,7 @@ func (w *Worker) Handle(p *Packet) []byte {
 	w.holds = w.holds[:0]
 	w.relays = w.relays[:0]
 	w.farMedia.reset()
-	w.held = false
+	w.held, w.bodyEdited = false, false
 	w.public = p.Public
 
 	e.mu.Lock()
@@ -77,6 +78,9 @@ func (w *Worker) Handle(p *Packet) []byte {
 		e.inbound(w)
 	}
 	w.edits.FixContentLength(&w.msg)
+	if w.bodyEdited {
+		e.warnSigned(w)
+	}
 	changed := w.edits.Len() > 0
 	if changed {
 		e.stats.Rewritten++
@@ -103,7 +107,9 @@ func (w *Worker) Handle(p *Packet) []byte {
 func (e *Engine) refuse(p *Packet, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if errors.Is(err, sipmsg.ErrKeepAlive) {
+	reason, _ := err.(sipmsg.Reason) // Index returns no other errors
+	e.stats.NotSIP[reason]++
+	if reason == sipmsg.ErrKeepAlive {
 		e.stats.KeepAlives++
 		if b := e.bindings[p.Src]; b != nil && p.Outbound {
 			b.lastSent = e.now()
@@ -112,13 +118,29 @@ func (e *Engine) refuse(p *Packet, err error) {
 		}
 		return
 	}
-	e.stats.NotSIP++
 	host := p.Dst.Addr()
 	if p.Outbound {
 		host = p.Src.Addr()
 	}
 	e.log.warn("notsip", host, "a packet on a SIP port is not a SIP message: it passed untouched and opened nothing",
 		"reason", err, "from", p.Src, "to", p.Dst)
+}
+
+// warnSigned tells of a body that was changed although its sender protects it:
+// digest authentication with qop auth-int (RFC 7616 section 3.4.3) and
+// S/MIME (RFC 3261 section 23) cannot survive a NAT.
+func (e *Engine) warnSigned(w *Worker) {
+	m := &w.msg
+	signed := bytes.Contains(m.Bytes(m.ContentType), []byte("multipart/signed"))
+	for _, h := range m.Headers {
+		if h.Kind == sipmsg.HdrAuthorization || h.Kind == sipmsg.HdrProxyAuthorization {
+			signed = signed || bytes.Contains(m.Bytes(h.Value), []byte("auth-int"))
+		}
+	}
+	if signed {
+		e.log.warn("signed", w.far.Addr(), "a signed body was changed, which its receiver will refuse: auth-int and S/MIME do not survive NAT",
+			"call", e.log.text(m.Bytes(m.CallID)))
+	}
 }
 
 // trace tells the debug log of a message and of what it changes. It costs

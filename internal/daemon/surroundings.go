@@ -22,6 +22,9 @@ func (n *networks) Inside(a netip.Addr) bool { return n.faces.Load().InsideNetwo
 // Outside implements nat.Networks.
 func (n *networks) Outside(a netip.Addr) bool { return n.faces.Load().OutsideNetwork(a) }
 
+// Own implements nat.Networks.
+func (n *networks) Own(a netip.Addr) bool { return n.faces.Load().Own(a) }
+
 func (d *Daemon) watchInterfaces(ctx context.Context) error {
 	watched := ifaces.Config{Inside: d.cfg.Inside, Outside: d.cfg.Outside}
 	return ifaces.Watch(ctx, watched, func(s *ifaces.Snapshot) {

@@ -92,6 +92,10 @@ func (t *tables) snapshot(c Config) *Snapshot {
 		}
 		s.byIndex[i.Index] = i
 	}
+	for _, a := range t.addresses {
+		s.own = append(s.own, a.local)
+	}
+	slices.SortFunc(s.own, netip.Addr.Compare)
 	return s
 }
 

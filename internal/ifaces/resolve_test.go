@@ -142,7 +142,7 @@ func TestSnapshotInterface(t *testing.T) {
 			t.Errorf("OutsideNetwork(%s) = %t", a, got)
 		}
 	}
-	for a, want := range map[string]bool{"10.0.0.1": true, "203.0.113.9": true, "10.0.0.2": false, "192.168.9.1": false} {
+	for a, want := range map[string]bool{"10.0.0.1": true, "203.0.113.9": true, "10.0.0.2": false, "192.168.9.1": true, "192.168.9.2": false} {
 		if got := s.Own(addr(a)); got != want {
 			t.Errorf("Own(%s) = %t", a, got)
 		}

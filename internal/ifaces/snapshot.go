@@ -67,6 +67,7 @@ func (i *Interface) equal(o *Interface) bool {
 type Snapshot struct {
 	interfaces []Interface // inside first, each side in the configuration's order or by name
 	byIndex    map[uint32]*Interface
+	own        []netip.Addr // of all interfaces of the machine, in order
 	problems   []string
 }
 
@@ -107,16 +108,10 @@ func (s *Snapshot) Public(ifindex uint32) netip.Addr {
 	return netip.Addr{}
 }
 
-// Own reports whether addr is an address of one of the interfaces.
+// Own reports whether addr is an address of this machine, on whatever interface.
 func (s *Snapshot) Own(addr netip.Addr) bool {
-	for i := range s.interfaces {
-		for _, a := range s.interfaces[i].Addrs {
-			if a.Addr() == addr {
-				return true
-			}
-		}
-	}
-	return false
+	_, found := slices.BinarySearchFunc(s.own, addr, netip.Addr.Compare)
+	return found
 }
 
 // InsideNetwork reports whether addr is in a network that is reached through
@@ -147,6 +142,6 @@ func (s *Snapshot) Problems() []string { return s.problems }
 
 // Equal reports whether two snapshots say the same.
 func (s *Snapshot) Equal(o *Snapshot) bool {
-	return slices.Equal(s.problems, o.problems) && slices.EqualFunc(s.interfaces, o.interfaces,
+	return slices.Equal(s.problems, o.problems) && slices.Equal(s.own, o.own) && slices.EqualFunc(s.interfaces, o.interfaces,
 		func(a, b Interface) bool { return a.equal(&b) })
 }
