@@ -17,5 +17,7 @@
 // a packet that is held in a queue meanwhile meets the new elements on its way
 // out.
 //
+// [Redirects] reads the firewall's own DNAT rules, wherever they are kept.
+//
 // Kernels differ and are asked, never assumed: see [Features].
 package nft

@@ -32,7 +32,8 @@ type Redirect struct {
 	To netip.AddrPort
 
 	// last is the highest target port, if there are several. A packet keeps its
-	// port if that is among them.
+	// port if that is among them. Else it gets the first that is free; on older
+	// kernels (6.1) any of them.
 	last uint16
 
 	// shift: the ports are moved as a range, base becomes To's port.
