@@ -15,8 +15,8 @@ const (
 	// when the daemon is gone.
 	answeredLease = 30 * time.Minute
 
-	// maxEgress bounds the expectations from one inside endpoint: an anchor
-	// with the kernel's sip helper holds four, one of which lets media in.
+	// maxEgress bounds the expectations from one inside endpoint, of which an
+	// anchor holds few: one for each fork that is likely to ring at once.
 	maxEgress = 3
 )
 

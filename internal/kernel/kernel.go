@@ -176,12 +176,7 @@ func (k *Kernel) openEntry(c *nat.Change, now time.Time) {
 		stream: c.Verb == nat.OpenStream, forwarded: c.Verb == nat.OpenForwarded,
 	}
 	k.public[e.public], k.inside[e.inside] = e, e
-	if !e.stream {
-		k.deleteFlows(e, conntrack.Filter{Orig: conntrack.Tuple{Src: e.inside}})
-		k.deleteFlows(e, conntrack.Filter{Reply: conntrack.Tuple{Src: e.inside}})
-	} else {
-		k.sweepDue = true
-	}
+	k.sweepDue = true // flows that began before it are looked for while no packet waits
 	k.putElements(e, c.Lease)
 	if !e.forwarded {
 		k.anchors.OpenAnchor(e.public, c.Lease)
@@ -285,21 +280,6 @@ func (k *Kernel) deleteAll(e *entry) {
 			return
 		}
 		for _, f := range flows {
-			k.delete(f.Orig)
-		}
-	}
-}
-
-// deleteFlows deletes the flows of the entry's inside endpoint that have another
-// translation.
-func (k *Kernel) deleteFlows(e *entry, f conntrack.Filter) {
-	flows, err := k.track.Select(f)
-	if err != nil {
-		k.log.Warn("flows that began before the daemon were not looked for", "inside", e.inside, "error", err)
-		return
-	}
-	for _, f := range flows {
-		if e.wrong(f) {
 			k.delete(f.Orig)
 		}
 	}
