@@ -33,8 +33,10 @@ func (e *Engine) inboundSDP(w *Worker) {
 		e.inboundRTCP(w, &s.RTCP[i])
 	}
 	for i := range s.RemoteCandidates {
-		r := &s.RemoteCandidates[i]
-		e.hairpin(w, r.Addr, r.Port, r.PortNum)
+		r := &s.RemoteCandidates[i] // the far party's name for what the phone calls its own
+		if a, ok := sipmsg.ParseAddr(w.msg.Bytes(r.Addr)); ok {
+			e.toInside(w, r.Addr, r.Port, e.media[netip.AddrPortFrom(e.translated(w, a), uint16(r.PortNum))])
+		}
 	}
 	e.hairpinConns(w)
 }
@@ -95,10 +97,11 @@ func (w *Worker) addSource(a netip.Addr) {
 // hairpin gives an endpoint in SDP its inside form where it is one of ours.
 func (e *Engine) hairpin(w *Worker, addr, port sipmsg.Span, portNum int) bool {
 	a, ok := sipmsg.ParseAddr(w.msg.Bytes(addr))
-	if !ok {
-		return false
-	}
-	m := e.ownMedia(w, a, portNum)
+	return ok && e.toInside(w, addr, port, e.ownMedia(w, a, portNum))
+}
+
+// toInside writes a mapping's inside endpoint, if there is a mapping.
+func (e *Engine) toInside(w *Worker, addr, port sipmsg.Span, m *mapping) bool {
 	if m == nil {
 		return false
 	}

@@ -74,6 +74,10 @@ func negotiates(m sipmsg.Method) bool {
 // begins one, and so does a message of a call that began before the daemon.
 func (e *Engine) call(w *Worker, t *transaction, outbound bool) *call {
 	m := &w.msg
+	if m.Request && t == nil && negotiates(m.Method) && m.Method != sipmsg.MethodAck {
+		w.limited = true // what it offers could not be told from the answer
+		return nil
+	}
 	key := callKey{e.hash(m.Bytes(m.CallID)), w.inside}
 	c := e.calls[key]
 	if c == nil {
@@ -88,15 +92,17 @@ func (e *Engine) call(w *Worker, t *transaction, outbound bool) *call {
 		c.addPeer(w.far.Addr())
 	}
 	if t != nil && t.call == nil && t.final == 0 && m.Request && (negotiates(m.Method) || m.Method == sipmsg.MethodBye) {
-		if len(c.transactions) < maxCallTransactions {
-			t.call = c
-			// A BYE from a host that has no part in the call is the phone's to
-			// judge; it closes nothing here.
-			if outbound || m.Method != sipmsg.MethodBye || slices.Contains(c.peers, w.far.Addr()) {
-				t.dialog = c.dialog(e.tags(w, outbound))
-			}
-			c.transactions = append(c.transactions, t)
+		if len(c.transactions) >= maxCallTransactions {
+			w.limited = true
+			return c
 		}
+		t.call = c
+		// A BYE from a host that has no part in the call is the phone's to
+		// judge; it closes nothing here.
+		if outbound || m.Method != sipmsg.MethodBye || slices.Contains(c.peers, w.far.Addr()) {
+			t.dialog = c.dialog(e.tags(w, outbound))
+		}
+		c.transactions = append(c.transactions, t)
 	}
 	return c
 }
@@ -117,7 +123,7 @@ func (e *Engine) beginsCall(w *Worker, t *transaction, outbound bool) bool {
 
 func (e *Engine) newCall(w *Worker, key callKey) *call {
 	h := e.host(w.inside.Addr())
-	if len(e.calls) >= e.cfg.Limits.Calls || h.calls >= e.cfg.Limits.CallsPerHost {
+	if w.limited = len(e.calls) >= e.cfg.Limits.Calls || h.calls >= e.cfg.Limits.CallsPerHost; w.limited {
 		e.stats.LimitRefusals++
 		e.log.warn("limit", w.inside.Addr(), "a call gets no media: too many calls are open",
 			"call", e.log.text(w.msg.Bytes(w.msg.CallID)), "of the host", h.calls, "in all", len(e.calls))
@@ -206,21 +212,43 @@ func (e *Engine) conclude(c *call, w *Worker, t *transaction, d *dialog) {
 
 func (e *Engine) succeed(c *call, w *Worker, t *transaction, d *dialog) {
 	if !t.lateOnly {
-		e.dropOffer(t)
+		e.agreed(t)
 	}
-	if t.key.method == sipmsg.MethodInvite && d != nil {
-		d.confirmed = true
-		e.wheel.set(c, w.now.Add(e.cfg.RTPTimeout/4))
+	switch t.key.method {
+	case sipmsg.MethodInvite:
+		if d != nil {
+			e.confirm(c, d, w.now)
+		}
+		e.forget(t)
+	case sipmsg.MethodUpdate: // what it settled stays, however a re-INVITE ends
+		for _, u := range c.transactions {
+			if u.dialog == t.dialog {
+				e.forget(u)
+			}
+		}
 	}
-	if s := w.msg.SessionExpires; s > 0 && t.key.method != sipmsg.MethodPrack {
-		c.sessionUntil = w.now.Add(time.Duration(s)*time.Second + transactionEnd)
+	if t.key.method != sipmsg.MethodPrack { // each refresh says anew (RFC 4028 section 7.2)
+		c.sessionUntil = time.Time{}
+		if s := w.msg.SessionExpires; s > 0 {
+			c.sessionUntil = w.now.Add(time.Duration(s)*time.Second + transactionEnd)
+		}
 	}
 	c.active = w.now
 }
 
+// confirm notes that the dialog's INVITE has succeeded.
+func (e *Engine) confirm(c *call, d *dialog, now time.Time) {
+	d.confirmed = true
+	e.wheel.set(c, now.Add(e.cfg.RTPTimeout/4))
+}
+
 // fail ends the early dialogs of an INVITE that failed. A dialog that another
-// INVITE began keeps its session (RFC 3261 section 14.1).
+// INVITE began gets back the session that it had before (RFC 3261 section 14.1).
 func (e *Engine) fail(c *call, t *transaction) {
+	if t.previous != nil {
+		e.release(t.dialog.session)
+		t.dialog.session, t.previous = t.previous, nil
+	}
 	c.dialogs = slices.DeleteFunc(c.dialogs, func(d *dialog) bool {
 		if d.invite != t || d.confirmed {
 			return false
@@ -235,16 +263,20 @@ func (e *Engine) bye(c *call, t *transaction) {
 	if t.dialog == nil {
 		return
 	}
-	e.release(t.dialog.session)
-	if inv := t.dialog.invite; inv != nil {
-		e.dropOffer(inv)
-	}
+	ended := t.dialog
+	e.release(ended.session)
 	for _, u := range c.transactions {
-		if u.dialog == t.dialog {
+		if u.dialog == ended {
 			e.dropOffer(u)
+			e.forget(u)
+			u.dialog = nil
 		}
 	}
-	c.dialogs = slices.DeleteFunc(c.dialogs, func(d *dialog) bool { return d == t.dialog })
+	c.dialogs = slices.DeleteFunc(c.dialogs, func(d *dialog) bool { return d == ended })
+	if inv := ended.invite; inv != nil && inv.final != 0 {
+		e.dropOffer(inv)
+		e.fail(c, inv) // forks that the caller did not take
+	}
 	e.closeIfOver(c)
 }
 
@@ -268,7 +300,7 @@ func (e *Engine) closeIfOver(c *call) {
 		return
 	}
 	for _, t := range c.transactions {
-		if t.offer != nil || t.key.method == sipmsg.MethodInvite && t.final == 0 {
+		if t.offer != nil && !t.agreed || t.key.method == sipmsg.MethodInvite && t.final == 0 {
 			return
 		}
 	}
@@ -286,6 +318,7 @@ func (e *Engine) closeCall(c *call) {
 	}
 	for _, t := range c.transactions {
 		e.dropOffer(t)
+		e.forget(t)
 		t.call, t.dialog = nil, nil
 	}
 	c.tm.deadline = time.Time{}
@@ -296,6 +329,9 @@ func (e *Engine) closeCall(c *call) {
 
 // expire looks whether the call still has media.
 func (c *call) expire(e *Engine, now time.Time) {
+	if e.closeIfOver(c); e.calls[c.key] != c {
+		return
+	}
 	if !c.sessionUntil.IsZero() && now.After(c.sessionUntil) {
 		e.log.info("call closed: its session timer has run out", "call", e.log.text([]byte(c.id)))
 		e.closeCall(c)

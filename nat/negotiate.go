@@ -38,7 +38,7 @@ func (f *farMedia) clone() *farMedia {
 // response). ACK names it by its sequence number; PRACK is in its dialog.
 func (c *call) pending(w *Worker, far bool) *transaction {
 	for _, t := range c.transactions {
-		if t.key.method != sipmsg.MethodInvite || !t.lateOnly {
+		if t.key.method != sipmsg.MethodInvite || !t.lateOnly || t.agreed {
 			continue
 		}
 		if w.msg.Method == sipmsg.MethodAck && t.cseq != w.msg.CSeq {
@@ -58,35 +58,41 @@ func (e *Engine) inside(c *call, w *Worker, t *transaction, d *dialog) {
 	switch {
 	case m.Request && (m.Method == sipmsg.MethodAck || m.Method == sipmsg.MethodPrack):
 		if p := c.pending(w, true); p != nil {
-			e.agree(c, w, d, w.holds, w.relays, p.far)
-			e.dropOffer(p)
+			e.agree(c, d, p, w.offered(), p.far)
+			e.agreed(p)
 		} else if t != nil {
 			e.offerInside(w, t)
 		} else if d != nil && d.session == nil {
-			e.agree(c, w, d, w.holds, w.relays, &farMedia{unknown: true})
+			e.agree(c, d, nil, w.offered(), &farMedia{unknown: true})
 		}
 	case m.Request && t != nil:
 		e.offerInside(w, t)
 	case !m.Request && t != nil && t.offered:
-		if t.far != nil {
-			e.agree(c, w, d, w.holds, w.relays, t.far)
+		if t.far != nil && !t.repeated(d) {
+			e.agree(c, d, t, w.offered(), t.far)
 		}
 	case !m.Request && t != nil && t.key.method == sipmsg.MethodInvite && t.call == c:
-		if d != nil && d.session != nil && d.session.answered && d.invite == t && sameHolds(d.session.holds, w.holds) {
+		if t.agreed {
 			return // the 200 once more, or after a reliable 183 that was answered
 		}
 		t.lateOnly = true
 		e.offerInside(w, t)
 		t.offered = false
 	case !m.Request && d != nil && d.session == nil:
-		e.agree(c, w, d, w.holds, w.relays, &farMedia{unknown: true}) // its offer came before the daemon
+		e.agree(c, d, nil, w.offered(), &farMedia{unknown: true}) // its offer came before the daemon
 	}
+}
+
+// offered is what the message's SDP, from inside, says. It borrows the worker's
+// memory.
+func (w *Worker) offered() session {
+	return session{holds: w.holds, relays: w.relays, held: w.held}
 }
 
 // offerInside makes the message's SDP the transaction's offer.
 func (e *Engine) offerInside(w *Worker, t *transaction) {
 	t.offered = true
-	if t.offer != nil && sameHolds(t.offer.holds, w.holds) || t.final != 0 && !t.lateOnly {
+	if t.agreed || t.offer != nil && sameHolds(t.offer.holds, w.holds) || t.final != 0 && !t.lateOnly {
 		return // a retransmission
 	}
 	if t.call == nil {
@@ -109,8 +115,8 @@ func (e *Engine) outside(c *call, w *Worker, t *transaction, d *dialog) {
 	switch {
 	case m.Request && (m.Method == sipmsg.MethodAck || m.Method == sipmsg.MethodPrack):
 		if p := c.pending(w, false); p != nil {
-			e.agree(c, w, d, p.offer.holds, p.offer.relays, &w.farMedia)
-			e.dropOffer(p)
+			e.agree(c, d, p, *p.offer, &w.farMedia)
+			e.agreed(p)
 		} else if t != nil {
 			t.offered, t.far = true, w.farMedia.clone()
 		}
@@ -120,37 +126,49 @@ func (e *Engine) outside(c *call, w *Worker, t *transaction, d *dialog) {
 			t.far = w.farMedia.clone()
 		}
 	case !m.Request && t != nil && t.offered:
-		if t.offer == nil {
-			return // answered and over; a retransmission
+		if t.offer == nil || d == nil || t.repeated(d) {
+			return
 		}
-		e.agree(c, w, d, t.offer.holds, t.offer.relays, &w.farMedia)
-		if !t.offer.answered {
+		e.agree(c, d, t, *t.offer, &w.farMedia)
+		if !t.offer.answered && !t.agreed {
 			t.offer.answered = true // the guard closes; further forks name their sources
 			e.attach(t.offer)
 		}
 	case !m.Request && t != nil && t.key.method == sipmsg.MethodInvite:
-		if d == nil || d.session == nil || !d.session.answered || d.invite != t {
+		if !t.agreed {
 			t.lateOnly = true
 			t.far = w.farMedia.clone()
 		}
 	}
 }
 
-// agree makes an offer and its answer the dialog's session. The old session is
-// released after the new one holds its mappings, so that a stream that both
-// have keeps its public port.
-func (e *Engine) agree(c *call, w *Worker, d *dialog, holds []hold, relays []netip.Addr, far *farMedia) {
+// repeated reports whether the dialog has its answer from the transaction
+// already, so that one more is a retransmission. Another fork has none yet.
+func (t *transaction) repeated(d *dialog) bool {
+	return t.agreed && (d == nil || d.session != nil)
+}
+
+// agree makes what the inside and the far party said in the transaction t the
+// dialog's session. The old session is released after the new one holds its
+// mappings, so that a stream that both have keeps its public port; where a
+// re-INVITE can still fail, the old one is kept to come back.
+func (e *Engine) agree(c *call, d *dialog, t *transaction, inside session, far *farMedia) {
 	if d == nil {
 		return
 	}
-	if s := d.session; s != nil && sameAgreement(s, holds, relays, far, w.held) {
+	inside.held = inside.held || far.held
+	old := d.session
+	if old != nil && sameAgreement(old, &inside, far) {
 		return
 	}
 	s := &session{
-		call: c, sources: slices.Concat(far.sources, relays), unknown: far.unknown,
-		answered: true, held: w.held || far.held,
+		call: c, sources: slices.Concat(far.sources, inside.relays), unknown: far.unknown,
+		answered: true, held: inside.held,
 	}
-	for _, h := range holds {
+	for _, h := range inside.holds {
+		if e.mappings[h.mapping.inside] != h.mapping {
+			continue // closed since the first fork's answer did not take it
+		}
 		if h.line < len(far.lines) {
 			l := far.lines[h.line]
 			if l.rejected {
@@ -164,19 +182,23 @@ func (e *Engine) agree(c *call, w *Worker, d *dialog, holds []hold, relays []net
 		s.holds = append(s.holds, h)
 	}
 	e.attach(s)
-	e.release(d.session)
 	d.session = s
+	if old != nil && t != nil && t.key.method == sipmsg.MethodInvite && t.final == 0 && t.dialog == d && t.previous == nil {
+		t.previous = old
+		return
+	}
+	e.release(old)
 }
 
-// sameAgreement reports whether a session is what the offer and the answer say.
-func sameAgreement(s *session, holds []hold, relays []netip.Addr, far *farMedia, held bool) bool {
-	if !s.answered || s.held != (held || far.held) || s.unknown != far.unknown ||
-		len(s.sources) != len(far.sources)+len(relays) || !slices.Equal(s.sources[:len(far.sources)], far.sources) ||
-		!slices.Equal(s.sources[len(far.sources):], relays) {
+// sameAgreement reports whether a session is what the inside and the far party say.
+func sameAgreement(s, inside *session, far *farMedia) bool {
+	if !s.answered || s.held != inside.held || s.unknown != far.unknown ||
+		len(s.sources) != len(far.sources)+len(inside.relays) || !slices.Equal(s.sources[:len(far.sources)], far.sources) ||
+		!slices.Equal(s.sources[len(far.sources):], inside.relays) {
 		return false
 	}
 	n := 0
-	for _, h := range holds {
+	for _, h := range inside.holds {
 		want := netip.AddrPort{}
 		if h.line < len(far.lines) {
 			l := far.lines[h.line]

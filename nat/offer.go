@@ -162,22 +162,24 @@ func addPort(ep netip.AddrPort, n int) netip.AddrPort {
 // configuration names, and none to a port where something else may listen.
 func (e *Engine) openLine(w *Worker, l *mediaLine, m *sipmsg.Media, rtp, rtcp netip.AddrPort) (reason string) {
 	if w.refusing {
-		return "too many calls or bindings are open"
+		return "too many calls, transactions or bindings are open"
 	}
 	if !e.cfg.mediaHost(w.inside.Addr(), rtp.Addr()) {
 		return "it goes to another host than the sender (media_hosts can admit it)"
 	}
 	n := m.CountNum
-	if !e.cfg.mediaPort(rtp.Port()) || !e.cfg.mediaPort(addPort(rtp, 2*(n-1)).Port()) {
-		return "its port is below 1024 or a SIP port"
-	}
-	if rtcp.IsValid() && (!e.cfg.mediaPort(rtcp.Port()) || !e.cfg.mediaHost(w.inside.Addr(), rtcp.Addr())) {
-		rtcp = netip.AddrPort{}
-	}
 	if len(w.holds)+2*n > e.cfg.Limits.MappingsPerCall ||
 		e.host(w.inside.Addr()).mappings+2*n > e.cfg.Limits.MappingsPerHost {
 		e.stats.LimitRefusals++
 		return "too many streams are open"
+	}
+	for k := range n {
+		if !e.mayOpen(addPort(rtp, 2*k)) {
+			return "its port is below 1024 or a SIP port"
+		}
+	}
+	if !e.mayOpen(rtcp) || !e.cfg.mediaHost(w.inside.Addr(), rtcp.Addr()) {
+		rtcp = netip.AddrPort{}
 	}
 	if l.rtp = e.mappings[rtp]; l.rtp == nil {
 		if !e.openPorts(w, rtp, rtcp, n, m.RTP) {
@@ -200,6 +202,11 @@ func (e *Engine) openLine(w *Worker, l *mediaLine, m *sipmsg.Media, rtp, rtcp ne
 	return ""
 }
 
+// mayOpen reports whether an inside endpoint may get media from outside.
+func (e *Engine) mayOpen(inside netip.AddrPort) bool {
+	return e.cfg.mediaPort(inside.Port()) && e.bindings[inside] == nil
+}
+
 // openPorts maps n RTP ports, and the RTCP port of each, to as many pairs of
 // public ports in a row.
 func (e *Engine) openPorts(w *Worker, rtp, rtcp netip.AddrPort, n int, pairs bool) bool {
@@ -215,7 +222,7 @@ func (e *Engine) openPorts(w *Worker, rtp, rtcp netip.AddrPort, n int, pairs boo
 	base := netip.AddrPortFrom(public, low)
 	for k := range n {
 		for j, inside := range [2]netip.AddrPort{addPort(rtp, 2*k), addPort(rtcp, 2*k)} {
-			if inside.IsValid() && e.mappings[inside] == nil {
+			if e.mayOpen(inside) && e.mappings[inside] == nil {
 				e.touchMapping(e.addMapping(inside, addPort(base, 2*k+j)))
 			}
 		}
@@ -298,7 +305,7 @@ func (e *Engine) outboundCandidate(w *Worker, c *sipmsg.Candidate) {
 // candidateMapping returns the mapping of an inside candidate, or nil.
 func (e *Engine) candidateMapping(w *Worker, c *sipmsg.Candidate, ep netip.AddrPort) *mapping {
 	if !c.UDP || c.Media == sipmsg.Session || w.lines[c.Media].refused ||
-		!e.cfg.mediaHost(w.inside.Addr(), ep.Addr()) || !e.cfg.mediaPort(ep.Port()) {
+		!e.cfg.mediaHost(w.inside.Addr(), ep.Addr()) || !e.mayOpen(ep) {
 		return nil
 	}
 	m := e.mappings[ep]

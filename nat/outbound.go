@@ -25,7 +25,7 @@ func (e *Engine) outbound(w *Worker, p *Packet) {
 		e.outboundVia(w)
 	}
 	negotiating := negotiates(m.CSeqMethod) && (m.Request || m.Status < 300)
-	w.tracked, w.refusing = negotiating && c != nil, negotiating && c == nil
+	w.tracked, w.refusing = negotiating && c != nil, negotiating && (w.binding == nil || w.limited)
 	for _, body := range w.bodies {
 		if w.sdp.Index(m.Raw, body) == nil {
 			n := w.edits.Len()
@@ -47,8 +47,7 @@ func (e *Engine) outbound(w *Worker, p *Packet) {
 }
 
 // dialogOf returns the dialog of a message. A response to an INVITE that begins
-// one, and an ACK or a re-INVITE of a call that began before the daemon,
-// establish it.
+// one establishes it, and so does SDP in a dialog that began before the daemon.
 func (e *Engine) dialogOf(c *call, w *Worker, t *transaction, outbound bool) *dialog {
 	m := &w.msg
 	local, remote := e.tags(w, outbound)
@@ -61,8 +60,12 @@ func (e *Engine) dialogOf(c *call, w *Worker, t *transaction, outbound bool) *di
 			t = nil
 		}
 		return e.establish(c, w, t, outbound)
-	case m.Request && outbound && negotiates(m.Method):
-		return e.establish(c, w, nil, outbound)
+	case m.Request && outbound && negotiates(m.Method) && len(w.bodies) > 0:
+		d := e.establish(c, w, nil, outbound)
+		if d != nil && (m.Method == sipmsg.MethodInvite || m.Method == sipmsg.MethodAck) {
+			e.confirm(c, d, w.now)
+		}
+		return d
 	}
 	return nil
 }

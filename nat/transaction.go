@@ -48,6 +48,8 @@ type transaction struct {
 	offer    *session
 	far      *farMedia // SDP of the far party that awaits its answer
 	lateOnly bool      // the offer is in a response, its answer comes in ACK or PRACK
+	agreed   bool      // offer and answer are known; offer holds nothing any more
+	previous *session  // the dialog's, until a re-INVITE with an early answer has succeeded
 	tm       timer
 }
 
@@ -124,7 +126,20 @@ func (t *transaction) challenged() bool {
 	return t.final == 401 || t.final == 407 || t.final == 422 || t.final == 494
 }
 
+// agreed notes that the transaction's offer has its answer. What the answer took
+// is held by the dialog; the offer is kept for the answers of further forks.
+func (e *Engine) agreed(t *transaction) {
+	t.agreed = true
+	e.release(t.offer)
+}
+
 func (e *Engine) dropOffer(t *transaction) {
 	e.release(t.offer)
 	t.offer, t.far = nil, nil
+}
+
+// forget lets go of the session that a failure would have brought back.
+func (e *Engine) forget(t *transaction) {
+	e.release(t.previous)
+	t.previous = nil
 }

@@ -45,6 +45,7 @@ type Worker struct {
 	bodyEdited  bool
 	tracked     bool // its SDP may open streams
 	refusing    bool // its SDP should open streams, and a limit forbids it
+	limited     bool // its call or transaction could not be remembered
 }
 
 // NewWorker returns a worker of the engine.
@@ -64,7 +65,7 @@ func (w *Worker) Handle(p *Packet) []byte {
 	w.holds = w.holds[:0]
 	w.relays = w.relays[:0]
 	w.farMedia.reset()
-	w.held, w.bodyEdited = false, false
+	w.held, w.bodyEdited, w.limited = false, false, false
 	w.public = p.Public
 
 	e.mu.Lock()
