@@ -3,6 +3,8 @@ package kernel
 import (
 	"errors"
 	"net/netip"
+	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -31,11 +33,23 @@ func (k *Kernel) Owner(public netip.AddrPort) (inside netip.AddrPort, taken bool
 		k.forwards = forwards{list, now}
 	}
 	for i := range k.forwards.list {
-		if to, ok := k.forwards.list[i].Target(public); ok {
+		r := &k.forwards.list[i]
+		if r.Low == 0 && r.High == 65535 || !k.outside(r.InIf) {
+			continue // a host that gets the rest, which our chain comes before; or not about what comes from outside
+		}
+		if to, ok := r.Target(public); ok {
 			return to, true
 		}
 	}
 	return netip.AddrPort{}, boundLocally(public)
+}
+
+// outside reports whether a rule's incoming interface is an outside one, or any.
+func (k *Kernel) outside(name string) bool {
+	prefix, pattern := strings.CutSuffix(name, "*")
+	return name == "" || slices.ContainsFunc(k.config.Outside, func(o string) bool {
+		return o == name || pattern && strings.HasPrefix(o, prefix)
+	})
 }
 
 // boundLocally reports whether a local socket has the endpoint, by trying to
