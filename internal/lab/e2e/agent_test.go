@@ -6,10 +6,9 @@ import (
 	"sipnatd/internal/lab"
 )
 
-// TestAgentCallOut: a phone registers, calls out, both talk, the phone hangs up.
-func TestAgentCallOut(t *testing.T) {
-	t.Parallel()
-	l := lab.New(t, lab.Options{})
+// agentCallsOut: a phone registers, calls out, both talk, the phone hangs up.
+func agentCallsOut(t *testing.T, fw lab.Firewall) {
+	l := lab.New(t, lab.Options{Firewall: fw})
 	l.StartDaemon()
 	alice := l.Phones[0].Agent("alice", 5060)
 	bob := l.Outside[0].Agent("bob", 5060)
@@ -38,10 +37,9 @@ func TestAgentCallOut(t *testing.T) {
 	l.CheckSilent(bobRTP.Socket, offer.RTP)
 }
 
-// TestAgentCallIn: a registered phone is called, both talk, the caller hangs up.
-func TestAgentCallIn(t *testing.T) {
-	t.Parallel()
-	l := lab.New(t, lab.Options{})
+// agentIsCalled: a registered phone is called, both talk, the caller hangs up.
+func agentIsCalled(t *testing.T, fw lab.Firewall) {
+	l := lab.New(t, lab.Options{Firewall: fw})
 	l.StartDaemon()
 	alice := l.Phones[0].Agent("alice", 5060)
 	bob := l.Outside[0].Agent("bob", 5060)
@@ -70,11 +68,10 @@ func TestAgentCallIn(t *testing.T) {
 	l.CheckSilent(bobRTP.Socket, answer.RTP)
 }
 
-// TestAgentsAtKamailio: two inside agents on port 5060 register with a real
+// agentsAtKamailio: two inside agents on port 5060 register with a real
 // registrar, which stays in the dialog; one is called from outside.
-func TestAgentsAtKamailio(t *testing.T) {
-	t.Parallel()
-	l := lab.New(t, lab.Options{Phones: 2, Outside: []string{"203.0.113.10", "192.0.2.30"}})
+func agentsAtKamailio(t *testing.T, fw lab.Firewall) {
+	l := lab.New(t, lab.Options{Firewall: fw, Phones: 2, Outside: []string{"203.0.113.10", "192.0.2.30"}})
 	l.StartDaemon()
 	k := l.Outside[0].Kamailio(lab.KamailioOptions{RecordRoute: true})
 	alice, carol := l.Phones[0].Agent("alice", 5060), l.Phones[1].Agent("carol", 5060)

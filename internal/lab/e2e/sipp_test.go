@@ -6,10 +6,9 @@ import (
 	"sipnatd/internal/lab"
 )
 
-// TestSIPpCalls: ten calls at once from one inside endpoint, with RTP echoed.
-func TestSIPpCalls(t *testing.T) {
-	t.Parallel()
-	l := lab.New(t, lab.Options{})
+// sippCalls: ten calls at once from one inside endpoint, with RTP echoed.
+func sippCalls(t *testing.T, fw lab.Firewall) {
+	l := lab.New(t, lab.Options{Firewall: fw})
 	l.StartDaemon()
 	l.Outside[0].SIPp(lab.SIPpOptions{Scenario: "uas", Calls: 10, Media: 6000})
 	uac := l.Phones[0].SIPp(lab.SIPpOptions{
