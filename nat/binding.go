@@ -82,39 +82,71 @@ func (e *Engine) bind(p *Packet, now time.Time) *binding {
 // newBinding chooses the public endpoint for an inside one: the one under which
 // the kernel already translates its flow, else the same port, else any free one.
 func (e *Engine) newBinding(inside, far netip.AddrPort, public netip.Addr, now time.Time) *binding {
-	h := e.host(inside.Addr())
-	if len(e.bindings) >= e.cfg.Limits.Bindings || h.bindings >= e.cfg.Limits.BindingsPerHost {
-		e.stats.LimitRefusals++
-		e.log.warn("limit", inside.Addr(), "no binding for a SIP endpoint: too many are open",
-			"endpoint", inside, "of the host", h.bindings, "in all", len(e.bindings))
-		e.dropHost(inside.Addr())
+	if !e.mayBind(inside) {
 		return nil
 	}
-	if e.mappings[inside] != nil { // the kernel knows one public endpoint for each inside one
-		e.log.warn("endpoint", inside.Addr(), "no binding for a SIP endpoint: it is that of a media stream", "endpoint", inside)
-		e.dropHost(inside.Addr())
-		return nil
-	}
-	ep, forwarded := netip.AddrPort{}, false
-	if far.IsValid() {
-		if t, f, ok := e.kernel.Translation(inside, far); ok && e.publics[t] == nil && e.media[t] == nil {
-			ep, forwarded = t, f
-		}
-	}
-	if !ep.IsValid() {
+	ep, forwarded, ok := e.translation(inside, far)
+	if !ok {
 		ep, forwarded = e.freeEndpoint(inside, public)
 	}
 	if !ep.IsValid() {
 		e.dropHost(inside.Addr())
 		return nil
 	}
-	b := e.addBinding(inside, ep, forwarded, now)
+	return e.openBinding(inside, ep, forwarded, now)
+}
+
+// adoptBinding makes a binding of the translation that the kernel's flow between
+// an inside and a far endpoint has: the flow is older than the daemon, or the
+// administrator's own DNAT let it in. It is nil where there is no such flow.
+func (e *Engine) adoptBinding(inside, far netip.AddrPort, now time.Time) *binding {
+	ep, forwarded, ok := e.translation(inside, far)
+	if !ok || !e.mayBind(inside) {
+		return nil
+	}
+	return e.openBinding(inside, ep, forwarded, now)
+}
+
+// translation returns the public endpoint of the flow that the kernel has
+// between an inside and a far endpoint, if nobody else has it.
+func (e *Engine) translation(inside, far netip.AddrPort) (public netip.AddrPort, forwarded, ok bool) {
+	if !far.IsValid() {
+		return netip.AddrPort{}, false, false
+	}
+	public, forwarded, ok = e.kernel.Translation(inside, far)
+	if !ok || e.publics[public] != nil || e.media[public] != nil {
+		return netip.AddrPort{}, false, false
+	}
+	return public, forwarded, true
+}
+
+// mayBind reports whether an inside endpoint can have a binding.
+func (e *Engine) mayBind(inside netip.AddrPort) bool {
+	held := 0
+	if h := e.hosts[inside.Addr()]; h != nil {
+		held = h.bindings
+	}
+	if len(e.bindings) >= e.cfg.Limits.Bindings || held >= e.cfg.Limits.BindingsPerHost {
+		e.stats.LimitRefusals++
+		e.log.warn("limit", inside.Addr(), "no binding for a SIP endpoint: too many are open",
+			"endpoint", inside, "of the host", held, "in all", len(e.bindings))
+		return false
+	}
+	if e.mappings[inside] != nil { // the kernel knows one public endpoint for each inside one
+		e.log.warn("endpoint", inside.Addr(), "no binding for a SIP endpoint: it is that of a media stream", "endpoint", inside)
+		return false
+	}
+	return true
+}
+
+func (e *Engine) openBinding(inside, public netip.AddrPort, forwarded bool, now time.Time) *binding {
+	b := e.addBinding(inside, public, forwarded, now)
 	b.leaseEnd = now.Add(bindingIdle + leaseSlack)
 	verb := OpenBinding
 	if forwarded {
 		verb = OpenForwarded
 	}
-	e.change(Change{Verb: verb, Inside: inside, Public: ep, Lease: b.leaseEnd.Sub(now)})
+	e.change(Change{Verb: verb, Inside: inside, Public: public, Lease: b.leaseEnd.Sub(now)})
 	e.wheel.set(b, b.ends())
 	return b
 }

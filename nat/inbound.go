@@ -10,11 +10,15 @@ import (
 
 // inbound handles a message from outside: public forms become what the inside
 // host wrote, so that it sees its network as if there were no NAT. A message to
-// an endpoint without a binding, which only the administrator's own rules can
-// have let in, passes; its binding is adopted with the first answer.
+// an endpoint without a binding belongs to a flow that is older than the daemon,
+// whose translation is adopted, or it is the first one that the administrator's
+// own rules let in: that one passes, and its binding is adopted with the answer.
 func (e *Engine) inbound(w *Worker) {
 	m := &w.msg
 	w.binding = e.bindings[w.inside]
+	if w.binding == nil {
+		w.binding = e.adoptBinding(w.inside, w.far, w.now)
+	}
 	if w.binding == nil {
 		return
 	}
