@@ -5,6 +5,7 @@ import (
 	"time"
 
 	ct "github.com/florianl/go-conntrack"
+	"github.com/mdlayher/netlink"
 )
 
 // Bits of Flow.Status (enum ip_conntrack_status).
@@ -32,6 +33,12 @@ type Flow struct {
 	// flow began. Bytes are those of whole IP packets.
 	OrigPackets, OrigBytes   uint64
 	ReplyPackets, ReplyBytes uint64
+
+	// Anchor is the public endpoint under whose anchor the flow was expected,
+	// so that it was RELATED; not valid if there was none, and in events of
+	// flows that have ended. One from an inside endpoint that has no anchor of
+	// its own, to where an anchor's egress expectation leads, is known by it.
+	Anchor netip.AddrPort
 
 	Helper string // name of the helper that is attached, or ""
 	Mark   uint32
@@ -88,6 +95,40 @@ func flowOf(c *ct.Con) (f Flow, ok bool) {
 		f.Helper = value(c.Helper.Name)
 	}
 	return f, true
+}
+
+// parseFlow reads the body of a message about an entry. ok is false unless it is
+// one of UDP.
+func (c *Conn) parseFlow(body []byte) (f Flow, ok bool, err error) {
+	entry, err := ct.ParseAttributes(c.quiet, body)
+	if err != nil {
+		return Flow{}, false, err
+	}
+	f, ok = flowOf(&entry)
+	if ok && f.Related() {
+		f.Anchor = masterAnchor(body)
+	}
+	return f, ok, nil
+}
+
+// masterAnchor returns the public endpoint of the anchor that a message names as
+// its entry's master, in an attribute that the library passes over.
+func masterAnchor(body []byte) (public netip.AddrPort) {
+	ad, err := netlink.NewAttributeDecoder(body[nfgenmsgLen:])
+	if err != nil {
+		return netip.AddrPort{}
+	}
+	for ad.Next() {
+		if ad.Type() != ctaTupleMaster {
+			continue
+		}
+		var t Tuple
+		ad.Nested(t.decode)
+		if p, ok := anchoredBy(t); ok && ad.Err() == nil {
+			return p
+		}
+	}
+	return netip.AddrPort{}
 }
 
 // value returns what p points to, or the zero value.

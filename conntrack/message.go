@@ -29,6 +29,8 @@ const (
 	ctaTimeout    = 7
 	ctaFilter     = 25
 
+	ctaTupleMaster = 14
+
 	ctaHelpName = 1
 
 	ctaTupleIP    = 1

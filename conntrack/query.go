@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/netip"
 
-	ct "github.com/florianl/go-conntrack"
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -28,10 +27,7 @@ func (c *Conn) Lookup(t Tuple) (Flow, error) {
 		bad error
 	)
 	err := c.query.request(func(body []byte) {
-		var entry ct.Con
-		if entry, bad = ct.ParseAttributes(c.quiet, body); bad == nil {
-			f, ok = flowOf(&entry)
-		}
+		f, ok, bad = c.parseFlow(body)
 	})
 	switch err = errors.Join(err, bad); {
 	case errors.Is(err, unix.ENOENT):
@@ -90,11 +86,11 @@ func (c *Conn) Select(f Filter) ([]Flow, error) {
 	}
 	var flows []Flow
 	for _, m := range entries {
-		entry, err := ct.ParseAttributes(c.quiet, m.Data)
+		flow, ok, err := c.parseFlow(m.Data)
 		if err != nil {
 			return nil, fmt.Errorf("conntrack: select: %w", err)
 		}
-		if flow, ok := flowOf(&entry); ok && f.matches(&flow) {
+		if ok && f.matches(&flow) {
 			flows = append(flows, flow)
 		}
 	}

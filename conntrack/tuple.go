@@ -1,10 +1,12 @@
 package conntrack
 
 import (
+	"encoding/binary"
 	"fmt"
 	"net/netip"
 
 	ct "github.com/florianl/go-conntrack"
+	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -51,4 +53,33 @@ func tupleOf(i *ct.IPTuple) (t Tuple, ok bool) {
 		Src: netip.AddrPortFrom(src, *i.Proto.SrcPort),
 		Dst: netip.AddrPortFrom(dst, *i.Proto.DstPort),
 	}, ok1 && ok2
+}
+
+// decode reads the attributes of an IPv4 tuple.
+func (t *Tuple) decode(ad *netlink.AttributeDecoder) error {
+	var (
+		src, dst         netip.Addr
+		srcPort, dstPort uint16
+	)
+	for ad.Next() {
+		part := ad.Type()
+		ad.Nested(func(ad *netlink.AttributeDecoder) error {
+			ad.ByteOrder = binary.BigEndian
+			for ad.Next() {
+				switch [2]uint16{part, ad.Type()} {
+				case [2]uint16{ctaTupleIP, ctaIPv4Src}:
+					src, _ = netip.AddrFromSlice(ad.Bytes())
+				case [2]uint16{ctaTupleIP, ctaIPv4Dst}:
+					dst, _ = netip.AddrFromSlice(ad.Bytes())
+				case [2]uint16{ctaTupleProto, ctaProtoSrcPort}:
+					srcPort = ad.Uint16()
+				case [2]uint16{ctaTupleProto, ctaProtoDstPort}:
+					dstPort = ad.Uint16()
+				}
+			}
+			return nil
+		})
+	}
+	t.Src, t.Dst = netip.AddrPortFrom(src, srcPort), netip.AddrPortFrom(dst, dstPort)
+	return nil
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"time"
 
-	ct "github.com/florianl/go-conntrack"
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 )
@@ -135,12 +134,11 @@ func (c *Conn) deliver(b []byte, fn func(Event)) {
 		if typ != typeCtNew && typ != typeCtDelete {
 			continue
 		}
-		entry, err := ct.ParseAttributes(c.quiet, body)
+		flow, ok, err := c.parseFlow(body)
 		if err != nil {
 			c.log.Debug("conntrack event", "err", err)
 			continue
 		}
-		flow, ok := flowOf(&entry)
 		if !ok {
 			continue
 		}

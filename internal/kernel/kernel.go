@@ -46,7 +46,8 @@ type Kernel struct {
 	mu       sync.Mutex
 	public   map[netip.AddrPort]*entry
 	inside   map[netip.AddrPort]*entry
-	closing  []*entry // in the order in which their guards end
+	strays   map[conntrack.Tuple]*entry // whose flow it is, though it has neither endpoint
+	closing  []*entry                   // in the order in which their guards end
 	elements nft.Batch
 	anchors  conntrack.Batch
 	forwards forwards
@@ -85,6 +86,7 @@ func New(config nft.Config, table Table, track Tracker, log *slog.Logger) *Kerne
 		config: config, table: table, track: track, log: log,
 		public: make(map[netip.AddrPort]*entry),
 		inside: make(map[netip.AddrPort]*entry),
+		strays: make(map[conntrack.Tuple]*entry),
 	}
 }
 
@@ -242,6 +244,21 @@ func (e *entry) translates(f conntrack.Flow) bool {
 	return false
 }
 
+// owns reports whether a flow ends with the entry: one of its endpoints, or one
+// that left only because of its egress expectations, as from a phone that sends
+// from another port than it receives on.
+func (e *entry) owns(f conntrack.Flow) bool {
+	return e.translates(f) || f.Anchor == e.public
+}
+
+// add lists a flow of the entry.
+func (k *Kernel) add(e *entry, f conntrack.Flow) {
+	e.flows = append(e.flows, flow{f.Orig, f.ID})
+	if !e.translates(f) {
+		k.strays[f.Orig] = e
+	}
+}
+
 func (k *Kernel) closeEntry(e *entry, now time.Time) {
 	k.elements.Unmap(e.inside, e.public, e.stream)
 	for _, a := range e.hosts {
@@ -260,6 +277,7 @@ func (k *Kernel) closeEntry(e *entry, now time.Time) {
 	}
 	for _, f := range e.flows {
 		k.delete(f.orig)
+		delete(k.strays, f.orig)
 	}
 	if e.unsure {
 		k.deleteAll(e)

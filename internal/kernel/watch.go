@@ -67,12 +67,13 @@ func (k *Kernel) Event(ev conntrack.Event) {
 	case ev.Destroyed:
 		if i >= 0 {
 			e.flows = slices.Delete(e.flows, i, i+1)
+			delete(k.strays, ev.Flow.Orig)
 			e.packets += ev.Flow.OrigPackets + ev.Flow.ReplyPackets
 		}
 	case e.closed, e.wrong(ev.Flow):
 		k.delete(ev.Flow.Orig) // it began while its stream was being closed or opened
-	case i < 0 && e.translates(ev.Flow):
-		e.flows = append(e.flows, flow{ev.Flow.Orig, ev.Flow.ID})
+	case i < 0 && e.owns(ev.Flow):
+		k.add(e, ev.Flow)
 	}
 }
 
@@ -87,7 +88,13 @@ func (k *Kernel) entryOf(f conntrack.Flow) *entry {
 	if e := k.inside[f.Orig.Src]; e != nil {
 		return e
 	}
-	return k.inside[f.Reply.Src]
+	if e := k.inside[f.Reply.Src]; e != nil {
+		return e
+	}
+	if f.Anchor.IsValid() {
+		return k.public[f.Anchor]
+	}
+	return k.strays[f.Orig]
 }
 
 // Lost restores the table after somebody has removed it.
@@ -147,8 +154,8 @@ func (k *Kernel) sweep() {
 		case e == nil:
 		case e.closed || e.wrong(f):
 			k.delete(f.Orig)
-		case e.translates(f) && !slices.ContainsFunc(e.flows, func(g flow) bool { return g.orig == f.Orig }):
-			e.flows = append(e.flows, flow{f.Orig, f.ID})
+		case e.owns(f) && !slices.ContainsFunc(e.flows, func(g flow) bool { return g.orig == f.Orig }):
+			k.add(e, f)
 		}
 	}
 	for _, e := range k.public {
