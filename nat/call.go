@@ -39,6 +39,7 @@ func (c *call) timer() *timer { return &c.tm }
 type dialog struct {
 	local, remote uint64 // hashes of the tags; local is the inside party's
 	session       *session
+	latest        uint64 // serial number of the transaction that has made the session
 	confirmed     bool
 	invite        *transaction // that began it
 }
@@ -236,9 +237,19 @@ func (e *Engine) succeed(c *call, w *Worker, t *transaction, d *dialog) {
 	c.active = w.now
 }
 
-// confirm notes that the dialog's INVITE has succeeded.
+// confirm notes that the dialog's INVITE has succeeded. The media of the forks
+// that it has won against end with that; they come back where such a fork
+// succeeds, too (RFC 3261 section 13.2.2.4).
 func (e *Engine) confirm(c *call, d *dialog, now time.Time) {
 	d.confirmed = true
+	if d.invite != nil {
+		for _, u := range c.dialogs {
+			if u != d && u.invite == d.invite && !u.confirmed {
+				e.release(u.session)
+			}
+		}
+		e.resume(d.session)
+	}
 	e.wheel.set(c, now.Add(e.cfg.RTPTimeout/4))
 }
 

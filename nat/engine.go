@@ -33,6 +33,7 @@ type Engine struct {
 	transactions map[transactionKey]*transaction
 	calls        map[callKey]*call
 
+	serial  uint64     // of the latest transaction
 	changes []Change   // of the message that is being handled
 	dirty   []*mapping // whose wanted state may differ from the kernel's
 	stats   Stats

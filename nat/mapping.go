@@ -68,6 +68,16 @@ func (e *Engine) attach(s *session) {
 	}
 }
 
+// resume makes a session that was released hold its mappings again, but for
+// those that were closed meanwhile.
+func (e *Engine) resume(s *session) {
+	if s == nil {
+		return
+	}
+	s.holds = slices.DeleteFunc(s.holds, func(h hold) bool { return e.mappings[h.mapping.inside] != h.mapping })
+	e.attach(s)
+}
+
 // release makes the session let go of its mappings. Releasing nil, or twice, is
 // harmless.
 func (e *Engine) release(s *session) {

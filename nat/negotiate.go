@@ -143,9 +143,10 @@ func (e *Engine) outside(c *call, w *Worker, t *transaction, d *dialog) {
 }
 
 // repeated reports whether the dialog has its answer from the transaction
-// already, so that one more is a retransmission. Another fork has none yet.
+// already, so that one more is a retransmission, or whether a later transaction
+// has changed the session since. Another fork has no answer yet.
 func (t *transaction) repeated(d *dialog) bool {
-	return t.agreed && (d == nil || d.session != nil)
+	return t.agreed && (d == nil || d.session != nil) || d != nil && t.serial < d.latest
 }
 
 // agree makes what the inside and the far party said in the transaction t the
@@ -155,6 +156,9 @@ func (t *transaction) repeated(d *dialog) bool {
 func (e *Engine) agree(c *call, d *dialog, t *transaction, inside session, far *farMedia) {
 	if d == nil {
 		return
+	}
+	if t != nil {
+		d.latest = t.serial
 	}
 	inside.held = inside.held || far.held
 	old := d.session

@@ -34,9 +34,10 @@ type transactionKey struct {
 // transaction is a request and its responses. It remembers what was replaced in
 // the request, so that the responses bring back the very same bytes.
 type transaction struct {
-	key  transactionKey
-	peer netip.Addr // the far host
-	cseq uint32
+	key    transactionKey
+	peer   netip.Addr // the far host
+	cseq   uint32
+	serial uint64 // later transactions have higher ones
 
 	sentBy   string // of the topmost Via; "" in requests from outside
 	from, to string // host and port of the URIs, where they were replaced
@@ -90,7 +91,8 @@ func (e *Engine) transaction(w *Worker, outbound bool) *transaction {
 		e.dropHost(w.inside.Addr())
 		return nil
 	}
-	t = &transaction{key: key, peer: w.far.Addr(), cseq: m.CSeq}
+	e.serial++
+	t = &transaction{key: key, peer: w.far.Addr(), cseq: m.CSeq, serial: e.serial}
 	if outbound {
 		t.sentBy = string(m.Bytes(m.Via.SentBy))
 	}
