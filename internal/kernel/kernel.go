@@ -54,7 +54,7 @@ type Kernel struct {
 
 	sweepDue  bool
 	repairDue bool
-	swept     time.Time
+	sweepNext time.Time // not before
 	renewed   time.Time
 }
 
@@ -143,6 +143,9 @@ func (k *Kernel) change(c *nat.Change, now time.Time) {
 	case nat.AllowPeer:
 		e.allow(c.Far.Addr())
 		k.elements.AllowPeer(c.Far.Addr(), e.public, lease)
+	case nat.RevokePeer:
+		e.hosts = slices.DeleteFunc(e.hosts, func(a netip.Addr) bool { return a == c.Far.Addr() })
+		k.elements.RevokePeer(c.Far.Addr(), e.public)
 	case nat.AllowSource:
 		e.allow(c.Far.Addr())
 		k.elements.AllowSource(c.Far.Addr(), e.inside, lease)

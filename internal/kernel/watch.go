@@ -3,6 +3,7 @@ package kernel
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -12,9 +13,10 @@ import (
 )
 
 const (
-	// sweepEvery is how often, at most, the flow table is searched for flows
-	// that began before the stream they belong to.
-	sweepEvery = 10 * time.Second
+	// sweepPause is how many times as long as a search of the flow table took
+	// the next one waits at least, so that a large table costs no more of the
+	// processor than a small one, which is searched every second if need be.
+	sweepPause = 20
 
 	// renewBatch is how many anchors are renewed in one exchange.
 	renewBatch = 64
@@ -78,18 +80,18 @@ func (k *Kernel) Event(ev conntrack.Event) {
 }
 
 // entryOf returns the entry that one of the flow's endpoints belongs to, or nil.
+// The inside one counts first: it may leave from a port that has become
+// another's.
 func (k *Kernel) entryOf(f conntrack.Flow) *entry {
-	if e := k.public[f.Reply.Dst]; e != nil { // it began inside
-		return e
+	for _, inside := range []netip.AddrPort{f.Orig.Src, f.Reply.Src} {
+		if e := k.inside[inside]; e != nil {
+			return e
+		}
 	}
-	if e := k.public[f.Orig.Dst]; e != nil { // it began outside
-		return e
-	}
-	if e := k.inside[f.Orig.Src]; e != nil {
-		return e
-	}
-	if e := k.inside[f.Reply.Src]; e != nil {
-		return e
+	for _, public := range []netip.AddrPort{f.Reply.Dst, f.Orig.Dst} {
+		if e := k.public[public]; e != nil {
+			return e
+		}
 	}
 	if f.Anchor.IsValid() {
 		return k.public[f.Anchor]
@@ -114,7 +116,7 @@ func (k *Kernel) restore(now time.Time) error {
 	if err != nil {
 		return err
 	}
-	k.sweepDue, k.swept = true, time.Time{}
+	k.sweepDue, k.sweepNext = true, time.Time{}
 	return k.putAll(now)
 }
 
@@ -141,9 +143,12 @@ func (k *Kernel) putAll(now time.Time) (err error) {
 // their mapping says: they began before it, or while the table was away. The
 // table is read without the lock, which packets wait for.
 func (k *Kernel) sweep() {
+	begin := time.Now()
 	flows, err := k.track.Select(conntrack.Filter{})
+	end := time.Now()
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	k.sweepNext = end.Add(sweepPause * end.Sub(begin))
 	if err != nil {
 		k.log.Warn("the flow table was not searched", "error", err)
 		return
@@ -193,8 +198,8 @@ func (k *Kernel) tick(now time.Time) (sweep bool) {
 			k.repairDue = true
 		}
 	}
-	if k.sweepDue && now.Sub(k.swept) >= sweepEvery {
-		sweep, k.sweepDue, k.swept = true, false, now
+	if k.sweepDue && !now.Before(k.sweepNext) {
+		sweep, k.sweepDue = true, false
 	}
 	if k.track.Helper() == conntrack.HelperNone || now.Sub(k.renewed) < k.track.RenewEvery() {
 		return sweep
