@@ -30,6 +30,11 @@ type SIPpOptions struct {
 	Media    int            // RTP port, default 6000
 	Service  string         // the user called, default "service"
 	Args     []string       // further arguments
+
+	// PortPerCall gives each call a media port of its own, Media+4, Media+8 and
+	// so on, and leaves the media to the test. Otherwise an embedded scenario
+	// plays or echoes RTP, all calls on one port.
+	PortPerCall bool
 }
 
 // SIPp starts a scenario on the host. A server ("uas") is ready when SIPp
@@ -55,6 +60,9 @@ func (h *Host) SIPp(o SIPpOptions) *SIPp {
 		name += "-" + o.Scenario
 		var text []byte
 		if text, err = templates.ReadFile("templates/sipp-" + o.Scenario + ".xml"); err == nil {
+			if o.PortPerCall {
+				text = []byte(withoutMedia.Replace(string(text)))
+			}
 			err = os.WriteFile(scenario, text, 0o644)
 		}
 	}
@@ -76,10 +84,11 @@ func (h *Host) SIPp(o SIPpOptions) *SIPp {
 		"-stf", filepath.Join(dir, "stat.csv"), "-skip_rlimit", "-timeout", "60s", "-timeout_error",
 	}
 	server := !o.Remote.IsValid()
-	if server {
-		argv = append(argv, "-rtp_echo")
-	} else {
+	switch {
+	case !server:
 		argv = append(argv, o.Remote.String())
+	case !o.PortPerCall:
+		argv = append(argv, "-rtp_echo")
 	}
 	s := &SIPp{Process: h.Start(name, append(argv, o.Args...), InDir(dir), WithEnv("TERM=dumb")), Dir: dir}
 	if server {
@@ -87,6 +96,14 @@ func (h *Host) SIPp(o SIPpOptions) *SIPp {
 	}
 	return s
 }
+
+// withoutMedia makes an embedded scenario one of signalling alone.
+var withoutMedia = strings.NewReplacer(
+	// SIPp listens on the first port itself, whatever the scenario.
+	"[rtpstream_audio_port]", "[auto_media_port+4]", "[media_port]", "[auto_media_port+4]",
+	`<exec rtp_stream="silence.raw,-1,0"/>`, `<log message="media runs"/>`,
+	`<exec rtp_stream="pause"/>`, `<log message="media ends"/>`,
+)
 
 // awaitPort waits until a UDP socket is bound in the namespace.
 func (h *Host) awaitPort(port int) {
