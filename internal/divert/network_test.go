@@ -68,8 +68,15 @@ func newNamespace(t testing.TB) namespace {
 		t.Fatalf("network namespace: %v", err)
 	}
 	t.Cleanup(func() { n.handle.Close() })
+	// No wait for duplicates of IPv6 addresses that nobody else can have.
+	n.sysctl(t, "ipv6/conf/default/accept_dad", "0")
 	n.link(t, func(h *netlink.Handle) error { return up(h, "lo") })
 	return n
+}
+
+func (n namespace) sysctl(t testing.TB, name, value string) {
+	t.Helper()
+	n.do(t, func() error { return os.WriteFile("/proc/sys/net/"+name, []byte(value), 0) })
 }
 
 // link runs f with a handle for the namespace's links, addresses and routes.
@@ -112,14 +119,8 @@ type network struct {
 func newNetwork(t testing.TB, insideMTU, outsideMTU int) network {
 	t.Helper()
 	n := network{newNamespace(t), newNamespace(t), newNamespace(t)}
-	n.router.do(t, func() error {
-		for _, f := range []string{"ipv4/ip_forward", "ipv6/conf/all/forwarding"} {
-			if err := os.WriteFile("/proc/sys/net/"+f, []byte("1"), 0); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	n.router.sysctl(t, "ipv4/ip_forward", "1")
+	n.router.sysctl(t, "ipv6/conf/all/forwarding", "1")
 	for _, side := range []struct {
 		host             namespace
 		name             string
@@ -151,15 +152,28 @@ func newNetwork(t testing.TB, insideMTU, outsideMTU int) network {
 			return nil
 		})
 	}
-	// Few packets are kept while a neighbour is being resolved.
-	server, client := n.outside.listen(t, outside4), n.inside.dial(t, inside4, outside4)
+	n.resolve(t, inside4, outside4)
+	n.resolve(t, inside6, outside6)
+	return n
+}
+
+// resolve sends datagrams until one arrives: few, or none, are kept while
+// neighbours are being resolved and addresses become usable.
+func (n network) resolve(t testing.TB, from, to netip.AddrPort) {
+	t.Helper()
+	server, client := n.outside.listen(t, to), n.inside.dial(t, from, to)
 	defer server.Close()
 	defer client.Close()
-	if _, err := client.Write([]byte("resolve")); err != nil {
-		t.Fatal(err)
-	}
-	receive(t, server)
-	return n
+	await(t, "a way from "+from.String()+" to "+to.String(), func() bool {
+		if _, err := client.Write([]byte("resolve")); err != nil {
+			return false
+		}
+		if err := server.SetReadDeadline(time.Now().Add(100 * time.Millisecond)); err != nil {
+			t.Fatal(err)
+		}
+		_, err := server.Read(make([]byte, 16))
+		return err == nil
+	})
 }
 
 // queueKind is a way to write a rule that queues packets.

@@ -60,13 +60,10 @@ func (q *queue) configure(maxLen uint32, receiveBuffer int) (err error) {
 	if q.raw, err = q.con.SyscallConn(); err != nil {
 		return fmt.Errorf("NFQUEUE %d: %w", q.num, err)
 	}
-	if err := q.con.SetReadDeadline(time.Now().Add(bindTimeout)); err != nil {
-		return fmt.Errorf("NFQUEUE %d: %w", q.num, err)
-	}
 	if err := q.bind(maxLen); err != nil {
 		return q.explain(err)
 	}
-	return q.con.SetReadDeadline(time.Time{})
+	return nil
 }
 
 // bind sends the configuration and waits for its acknowledgement.
@@ -74,7 +71,14 @@ func (q *queue) bind(maxLen uint32) error {
 	if err := q.write(bindMessage(q.num, maxLen)); err != nil {
 		return err
 	}
-	return q.acknowledged()
+	// Not before the request: it loads the kernel's module where that is missing.
+	if err := q.con.SetReadDeadline(time.Now().Add(bindTimeout)); err != nil {
+		return err
+	}
+	if err := q.acknowledged(); err != nil {
+		return err
+	}
+	return q.con.SetReadDeadline(time.Time{})
 }
 
 // acknowledged waits for the kernel's answer to a request. Packets that another
