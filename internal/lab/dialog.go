@@ -169,8 +169,14 @@ func (d *Dialog) AckFailure(failure *Message) {
 // Cancel cancels the last INVITE and expects the answer to the CANCEL.
 func (d *Dialog) Cancel() {
 	d.Agent.Host.lab.T.Helper()
-	d.Agent.Send(d.Agent.NextHop(d.Invite), d.within("CANCEL"))
+	d.SendCancel()
 	d.Recv(Status(200, "CANCEL"))
+}
+
+// SendCancel cancels the last INVITE and expects nothing.
+func (d *Dialog) SendCancel() {
+	d.Agent.Host.lab.T.Helper()
+	d.Agent.Send(d.Agent.NextHop(d.Invite), d.within("CANCEL"))
 }
 
 // within builds the ACK or CANCEL of the last INVITE's transaction.

@@ -31,7 +31,6 @@ func (s *side) learn(m *lab.Message) *lab.Message {
 
 // recv waits for a message of the dialog and takes in what it says.
 func (s *side) recv(filters ...lab.Filter) *lab.Message {
-	s.Host.Lab().T.Helper()
 	return s.learn(s.dialog.Recv(filters...))
 }
 
@@ -174,7 +173,9 @@ func (d *duo) hangUp(from, to *side) {
 func (d *duo) closed() {
 	d.T.Helper()
 	d.WaitClosed()
-	d.CheckSilent(d.bob.rtp.Socket, d.announced())
+	if d.announced().IsValid() {
+		d.CheckSilent(d.bob.rtp.Socket, d.announced())
+	}
 }
 
 // exchange sends an offer in a request, which a 200 answers.
