@@ -73,9 +73,11 @@
 //
 // # Environment
 //
-//	SIPNATD_LAB       firewall of the labs that ask for none in particular (see Flavours)
-//	SIPNATD_BIN       the daemon; else it is built
-//	SIPNATD_LAB_OUT   directory for reports of every lab
-//	SIPNATD_LAB_SLOW  factor on time-outs, for emulated machines
-//	SIPNATD_CI        1: what cannot run fails instead of being skipped
+//	SIPNATD_LAB        firewall of the labs that ask for none in particular (see Flavours)
+//	SIPNATD_BIN        the daemon; else it is built
+//	SIPNATD_LAB_OUT    directory for reports of every lab
+//	SIPNATD_LAB_SLOW   factor on time-outs, for emulated machines
+//	SIPNATD_LAB_STOCK  1: this is a distribution's kernel, and must have everything
+//	SIPNATD_CI         1: what cannot run fails instead of being skipped, unless
+//	                   it is the kernel that cannot
 package lab

@@ -1,10 +1,14 @@
 package lab
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
+	"os/exec"
 	"strings"
+
+	"sipnatd/contrib"
 )
 
 // Backend is the tool that the firewall's administrator uses.
@@ -14,9 +18,10 @@ type Backend string
 const (
 	// Nftables is an inet table with policy drop and an ip table for masquerade.
 	Nftables Backend = "nftables"
-	// IPTablesLegacy is the same policy through iptables-legacy-restore.
+	// IPTablesLegacy is contrib/iptables/firewall.rules, the same policy,
+	// through iptables-legacy-restore.
 	IPTablesLegacy Backend = "iptables-legacy"
-	// IPTablesNFT is the same policy through iptables-nft-restore.
+	// IPTablesNFT is that file through iptables-nft-restore.
 	IPTablesNFT Backend = "iptables-nft"
 	// Routed is a plain router: no NAT, no filter, and a provider that knows
 	// the way to 10.0.0.0/24. No daemon is started there. Every scenario must
@@ -138,33 +143,37 @@ func (f Firewall) nft() string {
 	return b.String()
 }
 
+// iptables is contrib/iptables/firewall.rules with what the firewall's options
+// change of it.
 func (f Firewall) iptables() string {
-	var b strings.Builder
-	p := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
-	p("*nat")
-	p(":PREROUTING ACCEPT\n:INPUT ACCEPT\n:OUTPUT ACCEPT\n:POSTROUTING ACCEPT")
-	if f.PortForward.IsValid() {
-		p("-A PREROUTING -i ppp0 -p udp --dport 5060 -j DNAT --to-destination %v", f.PortForward)
-	}
-	p("-A POSTROUTING -o ppp0 -j MASQUERADE")
-	p("COMMIT")
-	p("*filter")
-	p(":INPUT DROP\n:FORWARD DROP\n:OUTPUT ACCEPT")
-	p("-A INPUT -i lo -j ACCEPT")
-	p("-A INPUT -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT")
-	p("-A INPUT -i eth0 -j ACCEPT")
-	p("-A INPUT -p icmp --icmp-type echo-request -j ACCEPT")
-	p("-A FORWARD -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT")
+	const toOutside = "-A FORWARD -i eth0 -o ppp0 -j ACCEPT\n"
+	nat, rest, _ := strings.Cut(contrib.IPTables, "COMMIT\n")
+	filter, _, _ := strings.Cut(rest, "COMMIT\n")
 	if f.EgressSIPOnly {
-		p("-A FORWARD -i eth0 -o ppp0 -p udp --dport 5060 -j ACCEPT")
-		p("-A FORWARD -i eth0 -o ppp0 -p udp --dport 53 -j ACCEPT")
-	} else {
-		p("-A FORWARD -i eth0 -o ppp0 -j ACCEPT")
+		filter = strings.Replace(filter, toOutside, ""+
+			"-A FORWARD -i eth0 -o ppp0 -p udp --dport 5060 -j ACCEPT\n"+
+			"-A FORWARD -i eth0 -o ppp0 -p udp --dport 53 -j ACCEPT\n", 1)
 	}
-	if f.PortForward.IsValid() {
-		p("-A FORWARD -i ppp0 -d %v -p udp --dport %d -j ACCEPT", f.PortForward.Addr(), f.PortForward.Port())
+	if to := f.PortForward; to.IsValid() {
+		nat += fmt.Sprintf("-A PREROUTING -i ppp0 -p udp --dport 5060 -j DNAT --to-destination %v\n", to)
+		filter += fmt.Sprintf("-A FORWARD -i ppp0 -d %v -p udp --dport %d -j ACCEPT\n", to.Addr(), to.Port())
 	}
-	b.WriteString(f.Extra)
-	p("COMMIT")
-	return b.String()
+	return nat + "COMMIT\n" + filter + f.Extra + "COMMIT\n"
+}
+
+// lacks says what the kernel has not got of the firewall's backend, by its own
+// word; "" if it has everything.
+func (l *Lab) lacks() string {
+	tool := string(l.Firewall.Backend)
+	if l.FW == nil || l.Firewall.Backend != IPTablesLegacy && l.Firewall.Backend != IPTablesNFT {
+		return ""
+	}
+	for _, table := range []string{"nat", "filter"} {
+		_, err := l.FW.Output(tool, "-t", table, "-S")
+		// xtables: RESOURCE_PROBLEM and VERSION_PROBLEM, the table is not there.
+		if exit := (*exec.ExitError)(nil); errors.As(err, &exit) && (exit.ExitCode() == 3 || exit.ExitCode() == 4) {
+			return err.Error()
+		}
+	}
+	return ""
 }

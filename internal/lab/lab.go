@@ -105,6 +105,9 @@ func New(t TB, opt Options) *Lab {
 	}
 	t.Cleanup(l.close)
 	if err := l.build(); err != nil {
+		if reason := l.lacks(); reason != "" && !StockKernel() {
+			t.Skipf("lab: the kernel has no %s: %s", fw.Backend, reason)
+		}
 		t.Fatalf("lab: %v", err)
 	}
 	return l

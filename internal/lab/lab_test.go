@@ -10,7 +10,9 @@ import (
 // TestFirewalls: each rule set lets inside hosts out, masqueraded, lets answers
 // in and nothing else.
 func TestFirewalls(t *testing.T) {
-	for name, fw := range Flavours() {
+	firewalls := Flavours()
+	firewalls["iptables, egress"] = Firewall{Backend: IPTablesNFT, EgressSIPOnly: true}
+	for name, fw := range firewalls {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			l := New(t, Options{Firewall: fw, Outside: []string{"203.0.113.10", "198.51.100.10"}})

@@ -32,6 +32,10 @@ func Require(t TB) {
 	t.Skipf("lab: network namespaces need root")
 }
 
+// StockKernel reports whether SIPNATD_LAB_STOCK promises a distribution's kernel,
+// which has all that a firewall can need: nothing is skipped for its sake.
+func StockKernel() bool { return os.Getenv("SIPNATD_LAB_STOCK") == "1" }
+
 // patience is the factor on every time-out of the kit: SIPNATD_LAB_SLOW, for
 // emulated machines, else 1.
 func patience() float64 {
