@@ -41,6 +41,7 @@ const (
 	RenewBinding              // Inside, Public, Lease: of both kinds
 	CloseBinding              // Inside, Public
 	AllowPeer                 // Inside, Public, Far (address only), Lease: may start signalling to the binding
+	RevokePeer                // Inside, Public, Far (address only)
 	OpenStream                // Inside, Public, Lease: guarded, nobody allowed yet
 	RenewStream               // Inside, Public, Lease: with the sources it has
 	CloseStream               // Inside, Public: with its sources and its flows
@@ -53,7 +54,7 @@ const (
 
 var verbNames = [...]string{
 	OpenBinding: "open binding", OpenForwarded: "open forwarded", RenewBinding: "renew binding",
-	CloseBinding: "close binding", AllowPeer: "allow peer", OpenStream: "open stream",
+	CloseBinding: "close binding", AllowPeer: "allow peer", RevokePeer: "revoke peer", OpenStream: "open stream",
 	RenewStream: "renew stream", CloseStream: "close stream", OpenGuard: "open guard",
 	CloseGuard: "close guard", AllowSource: "allow source", RevokeSource: "revoke source",
 	AllowEgress: "allow egress",
