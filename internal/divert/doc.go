@@ -35,10 +35,11 @@
 // believed to fit, Don't Fragment is cleared, because the "fragmentation
 // needed" that the sender would otherwise get is one it cannot act upon (its
 // packet did fit). A cleared packet with identification zero, which is what
-// many systems put into unfragmentable packets, gets a fresh one, lest fragments of different
-// datagrams be put together (RFC 6864, section 4). Options, extension headers,
-// time to live, traffic class and flow label stay. Bytes between the end of
-// the UDP datagram and the end of the IP packet (RFC 9868) are not carried over.
+// many systems put into unfragmentable packets, gets a fresh one, lest
+// fragments of different datagrams be put together (RFC 6864, section 4).
+// Options, extension headers, time to live, traffic class and flow label stay.
+// Bytes between the end of the UDP datagram and the end of the IP packet (RFC
+// 9868) are not carried over.
 //
 // The kernel divides a rewritten IPv4 packet that is larger than the outgoing
 // MTU into fragments. IPv6 has no fragments made on the way.
