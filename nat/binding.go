@@ -33,10 +33,11 @@ type binding struct {
 
 	lastSent      time.Time // the last packet from inside
 	registrations []registration
-	calls         int          // that signal over this binding
-	peers         []netip.Addr // the latest first
-	until         time.Time    // not before this
-	leaseEnd      time.Time    // when the kernel forgets it
+	calls         int                // that signal over this binding
+	peers         []netip.Addr       // the latest first
+	guests        map[netip.Addr]int // hosts that only calls admit, and how many calls
+	until         time.Time          // not before this
+	leaseEnd      time.Time          // when the kernel forgets it
 	tm            timer
 }
 
@@ -241,7 +242,11 @@ func (e *Engine) allowPeer(b *binding, far netip.Addr, now time.Time) {
 		}
 	}
 	if len(b.peers) >= e.cfg.Limits.PeersPerBinding {
-		b.peers = b.peers[:len(b.peers)-1]
+		i := b.idlest()
+		if a := b.peers[i]; !b.forwarded && b.guests[a] == 0 {
+			e.change(Change{Verb: RevokePeer, Inside: b.inside, Public: b.public, Far: netip.AddrPortFrom(a, 0)})
+		}
+		b.peers = slices.Delete(b.peers, i, i+1)
 	}
 	b.peers = append(b.peers, netip.Addr{})
 	copy(b.peers[1:], b.peers)
@@ -250,6 +255,17 @@ func (e *Engine) allowPeer(b *binding, far netip.Addr, now time.Time) {
 		e.change(Change{Verb: AllowPeer, Inside: b.inside, Public: b.public,
 			Far: netip.AddrPortFrom(far, 0), Lease: b.leaseEnd.Sub(now)})
 	}
+}
+
+// idlest returns the index of the peer that the inside party has sent to least
+// recently; a registrar is given up last.
+func (b *binding) idlest() int {
+	for i := len(b.peers) - 1; i >= 0; i-- {
+		if !slices.ContainsFunc(b.registrations, func(r registration) bool { return r.registrar == b.peers[i] }) {
+			return i
+		}
+	}
+	return len(b.peers) - 1
 }
 
 func (b *binding) expire(e *Engine, now time.Time) {

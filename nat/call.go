@@ -9,19 +9,23 @@ import (
 )
 
 // callKey names a call: a hairpin or a fork shows one Call-ID several times, at
-// several inside endpoints.
+// several inside hosts. The port says nothing: a phone may send from one port
+// and name another one in its Contact.
 type callKey struct {
 	id     uint64
-	inside netip.AddrPort
+	inside netip.Addr
 }
 
-// call is a Call-ID at an inside endpoint, with its dialogs and its INVITE,
-// UPDATE, PRACK and BYE transactions.
+// call is a Call-ID at an inside host, with its dialogs and its INVITE, UPDATE,
+// PRACK and BYE transactions.
 type call struct {
 	key          callKey
 	id           string
-	binding      *binding
+	binding      *binding     // that it began over
+	bindings     []*binding   // that its messages came over or name as Contact: they stay as long as it
 	peers        []netip.Addr // hosts outside that take part in the signalling
+	guests       []netip.Addr // those of them that are there for the call alone
+	admitted     []admission  // of guests
 	dialogs      []*dialog
 	transactions []*transaction
 
@@ -46,6 +50,7 @@ type dialog struct {
 
 const (
 	maxCallPeers        = 16
+	maxCallBindings     = 4
 	maxCallDialogs      = 32
 	maxCallTransactions = 64
 )
@@ -79,7 +84,7 @@ func (e *Engine) call(w *Worker, t *transaction, outbound bool) *call {
 		w.limited = true // what it offers could not be told from the answer
 		return nil
 	}
-	key := callKey{e.hash(m.Bytes(m.CallID)), w.inside}
+	key := callKey{e.hash(m.Bytes(m.CallID)), w.inside.Addr()}
 	c := e.calls[key]
 	if c == nil {
 		if !e.beginsCall(w, t, outbound) {
@@ -89,6 +94,7 @@ func (e *Engine) call(w *Worker, t *transaction, outbound bool) *call {
 			return nil
 		}
 	}
+	c.use(w.binding)
 	if m.Request && outbound || t != nil && !m.Request && !outbound {
 		c.addPeer(w.far.Addr())
 	}
@@ -133,12 +139,19 @@ func (e *Engine) newCall(w *Worker, key callKey) *call {
 	}
 	c := &call{key: key, id: string(w.msg.Bytes(w.msg.CallID)), binding: w.binding, active: w.now}
 	c.addPeer(w.far.Addr())
-	c.binding.calls++
 	h.calls++
 	e.calls[key] = c
 	e.stats.Calls++
 	e.wheel.set(c, w.now.Add(inviteWait))
 	return c
+}
+
+// use keeps a binding for the call's requests from outside.
+func (c *call) use(b *binding) {
+	if b != nil && !slices.Contains(c.bindings, b) && len(c.bindings) < maxCallBindings {
+		c.bindings = append(c.bindings, b)
+		b.calls++
+	}
 }
 
 func (c *call) addPeer(a netip.Addr) {
@@ -333,9 +346,12 @@ func (e *Engine) closeCall(c *call) {
 		t.call, t.dialog = nil, nil
 	}
 	c.tm.deadline = time.Time{}
-	c.binding.calls--
-	e.host(c.key.inside.Addr()).calls--
-	e.dropHost(c.key.inside.Addr())
+	e.dismissGuests(c)
+	for _, b := range c.bindings {
+		b.calls--
+	}
+	e.host(c.key.inside).calls--
+	e.dropHost(c.key.inside)
 }
 
 // expire looks whether the call still has media.

@@ -47,6 +47,7 @@ func (e *Engine) inbound(w *Worker) {
 	if c == nil {
 		return
 	}
+	e.invites(c, w)
 	d := e.dialogOf(c, w, t, false)
 	if len(w.bodies) > 0 && w.tracked {
 		e.outside(c, w, t, d)

@@ -36,6 +36,7 @@ func (e *Engine) outbound(w *Worker, p *Packet) {
 	if c == nil {
 		return
 	}
+	e.welcome(c, w.now)
 	d := e.dialogOf(c, w, t, true)
 	if t != nil && t.call == c && t.dialog == nil && m.Request {
 		t.dialog = d
@@ -78,7 +79,7 @@ func (e *Engine) outboundHeader(w *Worker, h sipmsg.Header, t *transaction, c *c
 			if !ok {
 				return
 			}
-			e.outboundContact(w, a.URI, h.Kind == sipmsg.HdrContact)
+			e.outboundContact(w, a.URI, c, h.Kind == sipmsg.HdrContact)
 		}
 	case sipmsg.HdrRoute, sipmsg.HdrServiceRoute:
 		for it := w.msg.Addresses(h); ; {
@@ -128,7 +129,7 @@ func (w *Worker) publicAddr() netip.Addr {
 
 // outboundContact rewrites a URI by which the sender wants to be reached. One
 // that names another port of the sender's host gets a binding of its own.
-func (e *Engine) outboundContact(w *Worker, u sipmsg.URI, contact bool) {
+func (e *Engine) outboundContact(w *Worker, u sipmsg.URI, c *call, contact bool) {
 	addr, ok := sipmsg.ParseAddr(w.msg.Bytes(u.Host))
 	if !ok {
 		return
@@ -147,6 +148,9 @@ func (e *Engine) outboundContact(w *Worker, u sipmsg.URI, contact bool) {
 			}
 			if contact {
 				b.bare = u.Port.Empty()
+				if c != nil {
+					c.use(b)
+				}
 			}
 		}
 	}

@@ -26,7 +26,7 @@ const (
 // branch of the topmost Via and the method. outbound is the request's way.
 type transactionKey struct {
 	branch   uint64
-	inside   netip.AddrPort
+	inside   netip.Addr // the host: it may answer from another port than it is asked on
 	method   sipmsg.Method
 	outbound bool
 }
@@ -59,7 +59,7 @@ func (t *transaction) timer() *timer { return &t.tm }
 // key returns the name of the message's transaction.
 func (e *Engine) transactionKey(w *Worker, outbound bool) transactionKey {
 	m := &w.msg
-	k := transactionKey{inside: w.inside, method: m.CSeqMethod, outbound: outbound == m.Request}
+	k := transactionKey{inside: w.inside.Addr(), method: m.CSeqMethod, outbound: outbound == m.Request}
 	if branch := m.Bytes(m.Via.Branch); len(branch) > 0 {
 		k.branch = e.hash(branch)
 	} else { // RFC 2543 has no branch; these three identify the request
@@ -118,8 +118,8 @@ func (t *transaction) expire(e *Engine, now time.Time) {
 		c.endTransaction(e, t)
 	}
 	delete(e.transactions, t.key)
-	e.host(t.key.inside.Addr()).transactions--
-	e.dropHost(t.key.inside.Addr())
+	e.host(t.key.inside).transactions--
+	e.dropHost(t.key.inside)
 }
 
 // challenged reports whether the request is expected again with credentials
