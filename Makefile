@@ -1,6 +1,7 @@
 # make        builds bin/sipnatd
 # make test   everything that must pass, on a fresh Debian or Ubuntu with Go; as root
 # make demo   a call through a firewall of namespaces, shown step by step; as root
+# make test-vm  kernel and end-to-end tests again, on Debian's stock kernels; as root
 
 GO ?= go
 
@@ -10,7 +11,7 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.7.0
 # Pure code, tested with the race detector, needs neither root nor the kernel.
 # Whatever is neither pure nor the lab's is tested against the kernel.
 ALL    = $(shell $(GO) list ./...)
-PURE   = $(filter sipnatd/sipmsg% sipnatd/nat% sipnatd/internal/config%,$(ALL))
+PURE   = $(filter sipnatd/sipmsg% sipnatd/nat% sipnatd/internal/config% sipnatd/contrib%,$(ALL))
 LAB    = $(filter sipnatd/internal/lab%,$(ALL))
 KERNEL = $(filter-out $(PURE) $(LAB),$(ALL))
 
@@ -66,7 +67,8 @@ test-e2e: build
 	@echo "=== end-to-end tests, on Linux $$(uname -r)"
 	CGO_ENABLED=0 SIPNATD_BIN=$(DAEMON) $(GO) test -count=1 -timeout 15m $(LAB)
 
-# The kernel and end-to-end tests again, on Debian's stock kernels under qemu.
+# The kernel tests and the main end-to-end tests (E2E_RUN) again, on Debian's stock
+# kernels under qemu. DURATION
 .PHONY: test-vm
 test-vm: build
 	@echo "=== kernel and end-to-end tests, on stock Linux $(VM_KERNELS)"
