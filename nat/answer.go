@@ -65,6 +65,7 @@ func (e *Engine) inboundLine(w *Worker, i int) (l mediaLine) {
 				break
 			}
 			w.source(addr)
+			w.farMedia.nowhere = w.farMedia.nowhere || addr.IsUnspecified()
 			if !addr.IsUnspecified() && m.UDP {
 				far.rtp = netip.AddrPortFrom(addr, uint16(m.PortNum))
 				if far.rtcp = e.insideRTCP(w, i, far.rtp); far.rtcp.IsValid() {

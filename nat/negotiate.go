@@ -12,6 +12,7 @@ type farMedia struct {
 	sources []netip.Addr
 	unknown bool // it names a host that only a resolver could tell
 	held    bool
+	nowhere bool // it names 0.0.0.0, where the far party wants no media for a while
 	lines   []farLine
 }
 
@@ -168,6 +169,13 @@ func (e *Engine) agree(c *call, d *dialog, t *transaction, inside session, far *
 	s := &session{
 		call: c, sources: slices.Concat(far.sources, inside.relays), unknown: far.unknown,
 		answered: true, held: inside.held,
+	}
+	if far.nowhere && old != nil { // it may still send from where it did, as music on hold
+		for _, a := range old.sources {
+			if !slices.Contains(s.sources, a) {
+				s.sources = append(s.sources, a)
+			}
+		}
 	}
 	for _, h := range inside.holds {
 		if e.mappings[h.mapping.inside] != h.mapping {

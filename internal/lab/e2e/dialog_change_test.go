@@ -69,6 +69,29 @@ func TestHold(t *testing.T) {
 	}
 }
 
+// TestHoldMusic: the far party's media are at another host than its signalling.
+// It puts the call on hold in each style and plays music from there.
+func TestHoldMusic(t *testing.T) {
+	t.Parallel()
+	d := newDuo(t, true, lab.Options{Outside: []string{"203.0.113.10", "198.51.100.20"}})
+	d.bob.moves(d.Outside[1].RTP(6000))
+	d.connect()
+	for name, hold := range map[string]lab.Mod{
+		"c=0.0.0.0": lab.WithSDP(lab.Audio(netip.IPv4Unspecified(), d.bob.rtp.Port())),
+		"sendonly":  d.bob.sdp("a=sendonly"),
+	} {
+		d.step(name, func() {
+			d.exchange("INVITE", d.bob, d.alice, hold, d.alice.sdp("a=recvonly"))
+			d.alice.rtp.Forget()
+			d.bob.rtp.SendRTP(d.announced(), 10)
+			d.alice.rtp.Expect(d.bob.rtp.Addr, 10)
+			d.exchange("INVITE", d.bob, d.alice, d.bob.sdp(), d.alice.sdp())
+			d.talk()
+		})
+	}
+	d.hangUp(d.bob, d.alice)
+}
+
 // TestMediaChange: the media of a call move to other ports and hosts, by
 // re-INVITE and by UPDATE from both sides; what is not used any more is closed.
 func TestMediaChange(t *testing.T) {

@@ -168,3 +168,23 @@ func TestForkInside(t *testing.T) {
 	l.WaitClosed()
 	l.CheckSilent(bob.rtp.Socket, announced[0])
 }
+
+// TestForkToRealPhones: two real phones of one user ring inside, one answers.
+func TestForkToRealPhones(t *testing.T) {
+	t.Parallel()
+	l := lab.New(t, lab.Options{Phones: 2, Outside: []string{"203.0.113.10", "198.51.100.20"}})
+	l.StartDaemon()
+	k := l.Outside[0].Kamailio(lab.KamailioOptions{RecordRoute: true})
+	ringing := l.Phones[0].Baresip(lab.BaresipOptions{Registrar: k.Addr})
+	answering := l.Phones[1].Baresip(lab.BaresipOptions{Registrar: k.Addr})
+	bob := l.Outside[1].Baresip(lab.BaresipOptions{User: "bob", Registrar: k.Addr})
+	bob.Dial("sip:alice@203.0.113.10")
+	ringing.WaitEvent("CALL_INCOMING")
+	answering.WaitEvent("CALL_INCOMING")
+	answering.Accept()
+	ringing.WaitEvent("CALL_CLOSED")
+	l.AudioBothWays(25)
+	bob.Hangup()
+	answering.WaitEvent("CALL_CLOSED")
+	l.WaitClosed()
+}
