@@ -151,7 +151,7 @@ func (l *Lab) CheckDaemon() {
 	l.T.Helper()
 	for _, d := range l.daemons {
 		log := d.Log()
-		for _, word := range []string{"panic", "goroutine "} {
+		for _, word := range []string{"panic: ", "panic while", "goroutine "} {
 			if i := strings.Index(log, word); i >= 0 {
 				l.T.Errorf("the daemon's log has %q: %.300s", word, log[i:])
 				break

@@ -26,11 +26,10 @@ const (
 	iptEntrySize = 112
 	iptItemSize  = 32 // struct xt_entry_match and xt_entry_target
 
-	iptGoto          = 0x02 // IPT_F_GOTO
-	iptInvertIn      = 0x01 // IPT_INV_VIA_IN
-	iptInvertDest    = 0x10 // IPT_INV_DSTIP
-	iptInvertProto   = 0x40 // IPT_INV_PROTO
-	iptNatPrerouting = unix.NF_INET_PRE_ROUTING
+	iptGoto        = 0x02 // IPT_F_GOTO
+	iptInvertIn    = 0x01 // IPT_INV_VIA_IN
+	iptInvertDest  = 0x10 // IPT_INV_DSTIP
+	iptInvertProto = 0x40 // IPT_INV_PROTO
 )
 
 // maxEntryRanges bounds the ranges of ports of one entry. Two multiport matches
@@ -42,45 +41,60 @@ const maxTable = 64 << 20
 
 // legacyRedirects reads the DNAT rules of iptables-legacy.
 func legacyRedirects() ([]Redirect, error) {
-	there, err := legacyNAT()
-	if err != nil || !there {
+	table, err := readLegacy("nat")
+	if err != nil || table == nil {
 		return nil, err
 	}
-	start, table, err := readLegacyNAT()
-	if err != nil {
-		return nil, fmt.Errorf("iptables-legacy: reading the nat table: %w", err)
-	}
-	w := legacyWalk{table: table}
-	w.walk(start, anything, 0)
+	w := legacyWalk{table: table.entries}
+	w.walk(table.hooks[unix.NF_INET_PRE_ROUTING], anything, 0)
 	return w.found, nil
 }
 
-// legacyNAT tells whether this network namespace has a nat table of
-// iptables-legacy. To ask for the table itself would make the kernel load a module
-// and hook an empty table in.
-func legacyNAT() (bool, error) {
+// legacyTable is a table of iptables-legacy.
+type legacyTable struct {
+	hooks   [5]uint32 // where in entries each hook's chain starts
+	entries []byte
+}
+
+// readLegacy reads a table, or returns nil where there is none.
+func readLegacy(name string) (*legacyTable, error) {
+	there, err := hasLegacy(name)
+	if err != nil || !there {
+		return nil, err
+	}
+	table, err := askLegacy(name)
+	if err != nil {
+		return nil, fmt.Errorf("iptables-legacy: reading the table %s: %w", name, err)
+	}
+	return table, nil
+}
+
+// hasLegacy tells whether this network namespace has a table of iptables-legacy.
+// To ask for the table itself would make the kernel load a module and hook an
+// empty table in.
+func hasLegacy(name string) (bool, error) {
 	names, err := os.ReadFile("/proc/thread-self/net/ip_tables_names")
 	switch {
 	case err == nil:
-		return slices.Contains(strings.Fields(string(names)), "nat"), nil
+		return slices.Contains(strings.Fields(string(names)), name), nil
 	case errors.Is(err, fs.ErrNotExist):
 		return false, nil
 	case errors.Is(err, fs.ErrPermission):
 		// Only root may read the file, and capabilities do not help. Where the
 		// module is there, asking cannot load it.
-		_, err := os.Stat("/sys/module/iptable_nat")
+		_, err := os.Stat("/sys/module/iptable_" + name)
 		return err == nil, nil
 	}
 	return false, fmt.Errorf("iptables-legacy: %w", err)
 }
 
-// readLegacyNAT reads the nat table, and where in it prerouting starts.
-func readLegacyNAT() (start uint32, table []byte, err error) {
+// askLegacy asks the kernel for a table.
+func askLegacy(name string) (*legacyTable, error) {
 	// Any IPv4 socket will do. A raw one, which the iptables program takes, needs
 	// another capability.
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return 0, nil, err
+		return nil, err
 	}
 	defer unix.Close(fd)
 
@@ -95,14 +109,17 @@ func readLegacyNAT() (start uint32, table []byte, err error) {
 	// The table may change between the two questions: EAGAIN.
 	for range 5 {
 		info := make([]byte, iptInfoSize)
-		copy(info, "nat")
+		copy(info, name)
 		if err := getsockopt(fd, iptGetInfo, info); err != nil {
-			return 0, nil, err
+			return nil, err
 		}
-		start = binary.NativeEndian.Uint32(info[offHooks+4*iptNatPrerouting:])
+		table := new(legacyTable)
+		for hook := range table.hooks {
+			table.hooks[hook] = binary.NativeEndian.Uint32(info[offHooks+4*hook:])
+		}
 		size := binary.NativeEndian.Uint32(info[offSize:])
 		if size > maxTable {
-			return 0, nil, fmt.Errorf("%d bytes are too much", size)
+			return nil, fmt.Errorf("%d bytes are too much", size)
 		}
 
 		// struct ipt_get_entries {
@@ -114,17 +131,18 @@ func readLegacyNAT() (start uint32, table []byte, err error) {
 			header = iptNameSize + 4
 		}
 		entries := make([]byte, header+int(size))
-		copy(entries, "nat")
+		copy(entries, name)
 		binary.NativeEndian.PutUint32(entries[iptNameSize:], size)
 		err = getsockopt(fd, iptGetEntries, entries)
 		if err == nil {
-			return start, entries[header:], nil
+			table.entries = entries[header:]
+			return table, nil
 		}
 		if err != unix.EAGAIN {
-			return 0, nil, err
+			return nil, err
 		}
 	}
-	return 0, nil, err
+	return nil, err
 }
 
 // getsockopt asks with, and answers in, the whole of b.

@@ -1,7 +1,6 @@
 package nft
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 
@@ -14,9 +13,9 @@ import (
 // kernelSIP is the name of the kernel's own SIP helper, nf_conntrack_sip.
 const kernelSIP = "sip"
 
-// SIPHelperRules names the rules that assign the kernel's SIP helper to flows,
-// native ones and those of iptables-nft. Such flows are rewritten by the kernel,
-// and must not be by the daemon as well.
+// SIPHelperRules names the rules that assign the kernel's SIP helper to flows, be
+// they of nft, iptables-nft or iptables-legacy. Such flows are rewritten by the
+// kernel, and must not be by the daemon as well.
 func SIPHelperRules() ([]string, error) {
 	conn, err := nftables.New()
 	if err != nil {
@@ -40,7 +39,42 @@ func SIPHelperRules() ([]string, error) {
 			}
 		}
 	}
-	return found, errors.Join(errs...)
+	legacy, err := legacySIPHelperRules()
+	return append(found, legacy...), errors.Join(append(errs, err)...)
+}
+
+// legacySIPHelperRules finds the rules of iptables-legacy, which has the CT target
+// in its table raw only.
+func legacySIPHelperRules() ([]string, error) {
+	table, err := readLegacy("raw")
+	if err != nil || table == nil {
+		return nil, err
+	}
+	chains := map[uint32]string{
+		table.hooks[unix.NF_INET_PRE_ROUTING]: "PREROUTING",
+		table.hooks[unix.NF_INET_LOCAL_OUT]:   "OUTPUT",
+	}
+	var found []string
+	chain, number := "", 0
+	for at := uint32(0); ; {
+		e, ok := decodeEntry(table.entries, at)
+		if !ok {
+			return found, nil
+		}
+		if name, ok := chains[at]; ok {
+			chain, number = name, 0
+		}
+		number++
+		switch t := e.target(); t.name {
+		case "ERROR": // the head of a chain, with its name
+			chain, number = text(t.info), 0
+		case "CT":
+			if assignedHelper(t.info) == kernelSIP {
+				found = append(found, fmt.Sprintf("rule %d in table raw, chain %s of iptables-legacy", number, chain))
+			}
+		}
+		at += uint32(e.next)
+	}
 }
 
 func assignsSIP(conn *nftables.Conn, t *nftables.Table, r *nftables.Rule) bool {
@@ -73,16 +107,21 @@ func objectHelper(conn *nftables.Conn, t *nftables.Table, name string) string {
 	return ""
 }
 
-// targetHelper returns the helper that a CT target of iptables assigns: the
-// sixteen bytes after flags, zone and two event masks (struct
-// xt_ct_target_info_v1).
+// targetHelper returns the helper that a CT target of iptables-nft assigns.
 func targetHelper(t *expr.Target) string {
-	const offset, length = 12, 16
 	info, ok := t.Info.(*xt.Unknown)
-	if !ok || len(*info) < offset+length {
+	if !ok {
 		return ""
 	}
-	data := *info
-	name, _, _ := bytes.Cut(data[offset:offset+length], []byte{0})
-	return string(name)
+	return assignedHelper(*info)
+}
+
+// assignedHelper returns the helper that the arguments of a CT target name: the
+// sixteen bytes after flags, zone and two event masks (struct xt_ct_target_info_v1).
+func assignedHelper(info []byte) string {
+	const offset, length = 12, 16
+	if len(info) < offset+length {
+		return ""
+	}
+	return text(info[offset : offset+length])
 }

@@ -1,0 +1,208 @@
+package e2e
+
+import (
+	"encoding/binary"
+	"syscall"
+	"testing"
+	"time"
+
+	"sipnatd/internal/lab"
+)
+
+// repairTime is within which the table is back after a firewall reload.
+const repairTime = time.Second
+
+// reload does what the administrator's firewall script does: it throws away all
+// rules, the daemon's too, and loads its own, in one transaction.
+func reload(l *lab.Lab) {
+	script, load := l.Firewall.Script()
+	if _, err := l.FW.Pipe("flush ruleset\n"+script, load...); err != nil {
+		l.T.Fatalf("%v", err)
+	}
+}
+
+// converse has both sides of a call send RTP in real time; the returned function
+// ends that, and reports whether each has heard every packet of the other, from
+// where it was told.
+func (d *duo) converse() (stop func()) {
+	const interval = 5 * time.Millisecond
+	d.alice.rtp.Forget()
+	d.bob.rtp.Forget()
+	end := []func(){
+		d.alice.rtp.Stream(d.alice.peer.RTP, interval),
+		d.bob.rtp.Stream(d.bob.peer.RTP, interval),
+	}
+	return func() {
+		d.T.Helper()
+		for _, f := range end {
+			f()
+		}
+		for _, s := range []*side{d.alice, d.bob} {
+			lost, last := 0, uint16(0)
+			for i, p := range s.rtp.Received() {
+				seq := binary.BigEndian.Uint16(p.Payload[2:])
+				if i > 0 {
+					lost += int(seq - last - 1)
+				}
+				last = seq
+				if p.From != s.peer.RTP {
+					d.T.Errorf("%s hears %v, was told %v", s.User, p.From, s.peer.RTP)
+				}
+			}
+			if lost > 0 {
+				d.T.Errorf("%s has missed %d packets of %d", s.User, lost, len(s.rtp.Received())+lost)
+			}
+		}
+	}
+}
+
+// audible waits until each side has heard some more of the other.
+func (d *duo) audible() {
+	d.T.Helper()
+	for _, s := range []*side{d.alice, d.bob} {
+		s.rtp.Expect(s.peer.RTP, len(s.rtp.Received())+20)
+	}
+}
+
+// TestFirewallReload: the firewall is reloaded while a call is on. The daemon's
+// table is back at once, the call's audio goes on, and it can be ended.
+func TestFirewallReload(t *testing.T) {
+	t.Parallel()
+	d := strangers(t, lab.Options{Firewall: lab.Firewall{Backend: lab.Nftables}})
+	if !d.NAT() {
+		t.Skip("there is no table")
+	}
+	d.StartDaemon()
+	d.register()
+	d.connect()
+	before := d.Table()
+	stop := d.converse()
+	d.audible()
+	reload(d.Lab)
+	restored := d.Until(lab.Patience(repairTime), func() bool {
+		now := d.Table()
+		for _, set := range []string{"bindings", "peers", "streams", "publics", "signalling", "guarded", "sources"} {
+			if len(now[set]) != len(before[set]) {
+				return false
+			}
+		}
+		return true
+	})
+	if !restored {
+		t.Errorf("not restored within %v: %v, was %v", repairTime, d.Table(), before)
+	}
+	d.audible()
+	stop()
+	d.DeleteConntracks(func(f lab.Flow) bool { return !f.Anchor() })
+	d.talk() // through the table's own work
+	d.hangUp(d.bob, d.alice)
+	d.incoming().call()
+}
+
+// TestMediaInTheGap: media begins while the table is away. The flows that it has
+// got then are wrong for ever, unless the repair deletes them.
+func TestMediaInTheGap(t *testing.T) {
+	t.Parallel()
+	d := strangers(t, lab.Options{Firewall: lab.Firewall{Backend: lab.Nftables,
+		// A firewall that lets it in to itself, so that the flow is confirmed.
+		Extra: "add rule inet firewall input udp dport 1024-65535 accept\n"}})
+	if !d.NAT() {
+		t.Skip("there is no table")
+	}
+	daemon := d.StartDaemon()
+	d.register()
+	d.invite(d.alice.sdp())
+	d.reply(200, d.bob.sdp())
+	d.ack()
+	daemon.Signal(syscall.SIGSTOP) // makes the gap as long as it takes
+	reload(d.Lab)
+	mark := d.Wire.Mark()
+	for _, s := range []*side{d.alice, d.bob} {
+		s.rtp.SendRTP(s.peer.RTP, 3)
+		s.rtp.RTCP.SendRTCP(s.peer.RTCP)
+	}
+	if err := d.Wire.Wait(mark, lab.Moment(), func(ps []*lab.Packet) bool { return len(ps) >= 8 }); err != nil {
+		t.Fatal(err)
+	}
+	wrong := func() (n int) {
+		for _, f := range d.Conntracks() {
+			if f.Orig.Src == d.alice.rtp.Addr && f.Reply.Dst != d.announced() || f.Orig.Dst == d.announced() && f.Reply.Src == d.announced() {
+				n++
+			}
+		}
+		return n
+	}
+	if wrong() != 2 {
+		t.Fatalf("%d wrong flows of RTP instead of 2:\n%v", wrong(), d.StillOpen())
+	}
+	daemon.Signal(syscall.SIGCONT)
+	if !d.Until(lab.Patience(2*repairTime), func() bool { return wrong() == 0 && len(d.Streams()) == 2 }) {
+		t.Fatalf("%d wrong flows are left:\n%v", wrong(), d.StillOpen())
+	}
+	d.talk()
+	d.hangUp(d.alice, d.bob)
+}
+
+// TestRestart: the daemon ends, or crashes, and comes back while a call is on. No
+// packet of it is lost; the next daemon takes the call's streams over, and ends
+// them when nobody talks any more.
+func TestRestart(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name string
+		end  func(*lab.Daemon)
+	}{{"SIGTERM", (*lab.Daemon).Stop}, {"crash", (*lab.Daemon).Kill}} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			d := strangers(t, lab.Options{})
+			if !d.NAT() {
+				t.Skip("there is no daemon")
+			}
+			const timeout = "rtp_timeout = 10"
+			daemon := d.StartDaemon(timeout)
+			d.register()
+			d.connect()
+			stop := d.converse()
+			d.audible()
+			c.end(daemon)
+			d.audible()
+			d.StartDaemon(timeout)
+			d.audible()
+			stop()
+
+			// What was announced still is: to the call, and to the registrar.
+			before := d.announced()
+			d.exchange("INVITE", d.alice, d.bob, d.alice.sdp(), d.bob.sdp())
+			if d.announced() != before {
+				t.Errorf("media was announced at %v, and after the restart at %v", before, d.announced())
+			}
+			d.talk()
+			d.hangUp(d.bob, d.alice)
+			d.incoming().call()
+		})
+	}
+}
+
+// TestEndedMeanwhile: a call ends while no daemon runs. The next one closes its
+// streams when they have been silent for rtp_timeout.
+func TestEndedMeanwhile(t *testing.T) {
+	t.Parallel()
+	d := strangers(t, lab.Options{Leaky: true}) // the BYE passes as it is
+	if !d.NAT() {
+		t.Skip("there is no daemon")
+	}
+	const timeout = "rtp_timeout = 10"
+	daemon := d.StartDaemon(timeout)
+	d.register()
+	d.connect()
+	daemon.Stop()
+	d.bye(d.alice, d.bob)
+	d.StartDaemon(timeout)
+	if n := len(d.Streams()); n != 2 {
+		t.Errorf("%d streams are taken over", n)
+	}
+	if !d.Until(lab.Patience(20*time.Second), func() bool { return len(d.StillOpen()) == 0 }) {
+		t.Errorf("still open: %v", d.StillOpen())
+	}
+	d.CheckSilent(d.bob.rtp.Socket, d.announced())
+}
