@@ -87,7 +87,9 @@ func serve(cfg *config.Config, child *privilege.Child) error {
 	if err := child.Ready(); err != nil {
 		return err
 	}
-	err = d.Run(ctx)
+	status := make(chan os.Signal, 1)
+	signal.Notify(status, syscall.SIGUSR1)
+	err = d.Run(ctx, status)
 	if err == nil {
 		log.Info("stopped: what is in the kernel stays for the rest of its lease, running calls go on")
 	}

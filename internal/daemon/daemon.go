@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -102,8 +103,9 @@ func Open(cfg *config.Config, log *slog.Logger) (_ *Daemon, err error) {
 }
 
 // Run serves until ctx ends. What is in the kernel then stays, so that running
-// calls go on: leases end it if no daemon comes back.
-func (d *Daemon) Run(ctx context.Context) error {
+// calls go on: leases end it if no daemon comes back. Whatever comes from status
+// has the counters written to the log.
+func (d *Daemon) Run(ctx context.Context, status <-chan os.Signal) error {
 	defer d.close()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -117,7 +119,8 @@ func (d *Daemon) Run(ctx context.Context) error {
 		{"table monitor", func(ctx context.Context) error { return d.table.Watch(ctx, d.kernel.Lost) }},
 		{"conntrack events", func(ctx context.Context) error { return d.track.Watch(ctx, d.kernel.Event) }},
 		{"interfaces", d.watchInterfaces},
-		{"guard report", d.reportGuard},
+		{"drops", d.reportDrops},
+		{"status", func(ctx context.Context) error { return d.answerStatus(ctx, status) }},
 	}
 	errs := make(chan error, len(tasks))
 	var wait sync.WaitGroup
@@ -131,6 +134,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 		})
 	}
 	wait.Wait()
+	d.reportStatus()
 	select {
 	case err := <-errs:
 		return err

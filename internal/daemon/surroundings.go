@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"time"
 
 	"sipnatd/conntrack"
 	"sipnatd/internal/ifaces"
@@ -94,33 +93,4 @@ func refuseSecondRewriter() error {
 		return nil // what cannot be read is for `sipnatd check`
 	}
 	return fmt.Errorf("the kernel's SIP helper is assigned to flows and would rewrite SIP a second time; remove: %s", strings.Join(found, "; "))
-}
-
-// guardEvery is how often the guard's drops are looked at.
-const guardEvery = 5 * time.Second
-
-// reportGuard tells the log whom the guard has turned away.
-func (d *Daemon) reportGuard(ctx context.Context) error {
-	tick := time.NewTicker(guardEvery)
-	defer tick.Stop()
-	var seen uint64
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-		drops, err := d.table.GuardDrops()
-		if err != nil || drops == seen {
-			continue // a table that is lost is the monitor's concern
-		}
-		seen = drops
-		strays, err := d.table.Strays()
-		if err != nil {
-			continue
-		}
-		for _, s := range strays {
-			d.engine.ReportStray(s.Source, s.Inside, s.Packets)
-		}
-	}
 }

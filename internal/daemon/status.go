@@ -1,0 +1,45 @@
+package daemon
+
+import (
+	"context"
+	"log/slog"
+	"os"
+
+	"sipnatd/sipmsg"
+)
+
+// answerStatus writes the counters to the log for each signal.
+func (d *Daemon) answerStatus(ctx context.Context, ask <-chan os.Signal) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ask:
+			d.reportStatus()
+		}
+	}
+}
+
+// reportStatus writes what the daemon holds and has done to the log.
+func (d *Daemon) reportStatus() {
+	stats, now := d.engine.Stats()
+	d.log.Info("holds", "bindings", now.Bindings, "calls", now.Calls, "mappings", now.Mappings, "transactions", now.Transactions)
+	d.log.Info("has seen", "messages", stats.Messages, "rewritten", stats.Rewritten, "calls", stats.Calls,
+		"calls timed out", stats.CallsTimedOut, "streams refused", stats.StreamsRefused,
+		"out of ports", stats.PortsExhausted, "over limits", stats.LimitRefusals, "kernel refusals", stats.KernelErrors)
+	var reasons []any
+	for r, n := range stats.NotSIP {
+		if n > 0 {
+			reasons = append(reasons, slog.Uint64(sipmsg.Reason(r).Name(), n))
+		}
+	}
+	d.log.Info("passed untouched, by reason", reasons...)
+	for _, q := range d.queues.Stats() {
+		d.log.Info("queue", "number", q.Queue, "packets", q.Packets, "rewritten", q.Rewritten,
+			"dropped", q.Dropped, "panics", q.Panics, "not understood", q.Unread.Total(),
+			"dropped by the kernel", q.Kernel.Dropped())
+	}
+	if drops, err := d.table.GuardDrops(); err == nil {
+		d.log.Info("guard", "packets dropped", drops)
+	}
+}
