@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"net/netip"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -45,7 +46,8 @@ func newConversation(t *testing.T, opt lab.Options, config ...string) *conversat
 // ways are who calls: alice, then bob.
 func (c *conversation) ways() [2][2]*party { return [2][2]*party{{c.alice, c.bob}, {c.bob, c.alice}} }
 
-// negotiate sends an offer and its answer, in a call or to begin one.
+// negotiate sends an offer and its answer, in a call or to begin one. The mods
+// are for both messages.
 func (c *conversation) negotiate(from, to *party, offer, answer string, mods ...lab.Mod) {
 	c.T.Helper()
 	mods = append([]lab.Mod{lab.WithSDP(offer)}, mods...)
@@ -62,8 +64,11 @@ func (c *conversation) negotiate(from, to *party, offer, answer string, mods ...
 	}
 	from.has, to.has = lab.ParseSDP(offer), lab.ParseSDP(answer)
 	to.told = to.dialog.Got.Media()
-	to.dialog.Reply(200, lab.WithSDP(answer))
-	from.told = from.dialog.Expect(200).Media()
+	c.measure(to.dialog.Got)
+	to.dialog.Reply(200, append([]lab.Mod{lab.WithSDP(answer)}, mods[1:]...)...)
+	answered := from.dialog.Expect(200)
+	c.measure(answered)
+	from.told = answered.Media()
 	from.dialog.Ack()
 	to.dialog.Recv(lab.Request("ACK"), lab.CSeq(from.dialog.Seq))
 	if len(from.told) != len(to.has) || len(to.told) != len(from.has) {
@@ -77,6 +82,14 @@ func (c *conversation) negotiate(from, to *party, offer, answer string, mods ...
 				c.CheckPublic(m.Kind, m.RTP, c.alice.Host)
 			}
 		}
+	}
+}
+
+// measure checks that a received message has the length it says, if it does.
+func (c *conversation) measure(m *lab.Message) {
+	c.T.Helper()
+	if said := m.Get("Content-Length"); said != "" && said != strconv.Itoa(len(m.Body)) {
+		c.T.Errorf("Content-Length %s, the body of %q has %d bytes", said, m.Start, len(m.Body))
 	}
 }
 
