@@ -49,7 +49,7 @@ type host struct {
 // administrator should know.
 func New(cfg Config, kernel Kernel, now func() time.Time, random rand.Source, log *slog.Logger) *Engine {
 	e := &Engine{
-		cfg: cfg.withDefaults(), kernel: kernel, now: now,
+		cfg: cfg.withDefaults(), kernel: kernel, now: steady(now),
 		log: newReporter(log), seed: maphash.MakeSeed(), random: rand.New(random),
 		hosts:        make(map[netip.Addr]*host),
 		bindings:     make(map[netip.AddrPort]*binding),
@@ -60,8 +60,15 @@ func New(cfg Config, kernel Kernel, now func() time.Time, random rand.Source, lo
 		transactions: make(map[transactionKey]*transaction),
 		calls:        make(map[callKey]*call),
 	}
-	e.wheel.at = now().Unix()
+	e.wheel.at = e.now().Unix()
 	return e
+}
+
+// steady returns a clock that goes on evenly where the wall clock is set: a
+// router without a battery starts in 1970. Slots of the wheel are wall time.
+func steady(now func() time.Time) func() time.Time {
+	begin := now()
+	return func() time.Time { return begin.Add(now().Sub(begin)) }
 }
 
 // Tick lets time pass: leases are renewed, and what has ended is closed. It

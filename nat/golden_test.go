@@ -24,6 +24,7 @@ type fakeKernel struct {
 	forwarded    bool
 	owned        map[netip.AddrPort]netip.AddrPort // inside (or zero) by public
 	packets      map[netip.AddrPort]uint64
+	flow         uint64 // packets of every mapping
 	refuse       error
 }
 
@@ -44,7 +45,7 @@ func (k *fakeKernel) Owner(public netip.AddrPort) (netip.AddrPort, bool) {
 
 func (k *fakeKernel) Packets(publics []netip.AddrPort, counts []uint64) {
 	for i, p := range publics {
-		counts[i] = k.packets[p]
+		counts[i] = k.packets[p] + k.flow
 	}
 }
 
