@@ -212,8 +212,15 @@ func (k *commit) mend() {
 	k.flush()
 }
 
+// fail notes an error, once where both messages of an expectation were refused.
 func (k *commit) fail(op opKind, public, far netip.AddrPort, err error) {
-	k.errs = append(k.errs, &Error{Op: op.String(), Public: public, Far: far, Err: err})
+	e := Error{Op: op.String(), Public: public, Far: far, Err: err}
+	if n := len(k.errs); n > 0 {
+		if last, ok := k.errs[n-1].(*Error); ok && *last == e {
+			return
+		}
+	}
+	k.errs = append(k.errs, &e)
 }
 
 // note adds the anchor of m to a set.

@@ -1,6 +1,7 @@
 package nat
 
 import (
+	"errors"
 	"log/slog"
 	"net/netip"
 	"strconv"
@@ -50,9 +51,21 @@ func (r *reporter) warn(kind string, host netip.Addr, msg string, args ...any) {
 
 func (r *reporter) info(msg string, args ...any) { r.log.Info(msg, args...) }
 
+// kernel reports what the kernel refused: each cause once, by the first change
+// that it hit.
 func (r *reporter) kernel(err error) {
-	if r.due(err.Error(), netip.Addr{}) {
-		r.log.Error("the kernel refused a change", "error", err)
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, one := range joined.Unwrap() {
+			r.kernel(one)
+		}
+		return
+	}
+	cause := err
+	for next := err; next != nil; next = errors.Unwrap(next) {
+		cause = next
+	}
+	if r.due("kernel: "+cause.Error(), netip.Addr{}) {
+		r.log.Error("the kernel refused a change, others like it are not reported for a while", "error", err)
 	}
 }
 

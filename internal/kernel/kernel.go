@@ -56,6 +56,8 @@ type Kernel struct {
 	repairDue bool
 	sweepNext time.Time // not before
 	renewed   time.Time
+
+	renewalFails bool // and has been reported
 }
 
 // entry is a mapping that is in the kernel, and what belongs to it.

@@ -205,28 +205,35 @@ func (k *Kernel) tick(now time.Time) (sweep bool) {
 		return sweep
 	}
 	k.renewed = now
-	k.anchors.Reset()
-	n := 0
-	for _, e := range k.public {
-		if lease := e.end.Sub(now); lease > 0 && !e.closed && !e.forwarded {
-			k.anchors.Renew(e.public, lease)
-			if n++; n%renewBatch == 0 {
-				k.renewAnchors()
-			}
-		}
-	}
-	k.renewAnchors()
+	k.renewAnchors(now)
 	return sweep
 }
 
-func (k *Kernel) renewAnchors() {
-	if k.anchors.Len() == 0 {
-		return
-	}
-	if err := k.track.Commit(&k.anchors); err != nil {
-		k.log.Warn("expectations were not renewed", "error", err)
+// renewAnchors keeps the expectations of all mappings alive.
+func (k *Kernel) renewAnchors(now time.Time) {
+	var failed error
+	commit := func() {
+		if err := k.track.Commit(&k.anchors); err != nil && failed == nil {
+			failed = err
+		}
+		k.anchors.Reset()
 	}
 	k.anchors.Reset()
+	for _, e := range k.public {
+		if lease := e.end.Sub(now); lease > 0 && !e.closed && !e.forwarded {
+			k.anchors.Renew(e.public, lease)
+			if k.anchors.Len() == renewBatch {
+				commit()
+			}
+		}
+	}
+	if k.anchors.Len() > 0 {
+		commit()
+	}
+	if failed != nil && !k.renewalFails {
+		k.log.Warn("expectations were not renewed; it is tried again every while", "error", failed)
+	}
+	k.renewalFails = failed != nil
 }
 
 // Configure installs the table with another configuration; the leased elements

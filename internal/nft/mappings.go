@@ -147,8 +147,31 @@ func (t *Table) Strays() ([]Stray, error) {
 	return strays, nil
 }
 
-// read dumps a set, leaving out what is not of the set's shape.
-func (t *Table) read(s set) ([]nftables.SetElement, error) {
+// reads bounds how often a set is read for one answer.
+const reads = 6
+
+// read dumps a set. A hash table that grows is dumped with gaps and repetitions,
+// and it grows after the elements were added: what two dumps agree on is believed.
+func (t *Table) read(s set) (elems []nftables.SetElement, err error) {
+	last := -1
+	for range reads {
+		if elems, err = t.dump(s); err != nil {
+			return nil, err
+		}
+		seen := make(map[string]bool, len(elems))
+		for _, e := range elems {
+			seen[string(e.Key)] = true
+		}
+		if len(seen) == len(elems) && len(elems) == last {
+			break
+		}
+		last = len(elems)
+	}
+	return elems, nil
+}
+
+// dump reads a set, leaving out what is not of the set's shape.
+func (t *Table) dump(s set) ([]nftables.SetElement, error) {
 	t.slow.Lock()
 	defer t.slow.Unlock()
 	elems, err := t.slow.conn.GetSetElements(s.declare(t.table))

@@ -96,7 +96,7 @@ func TestSecondStart(t *testing.T) {
 // in as soon as the phone has sent some.
 func TestExpectationTableFull(t *testing.T) {
 	t.Parallel()
-	d := strangers(t, lab.Options{})
+	d := strangers(t, lab.Options{Firewall: lab.Firewall{Backend: lab.Nftables}})
 	if !d.NAT() {
 		t.Skip("there are no expectations")
 	}
@@ -107,6 +107,9 @@ func TestExpectationTableFull(t *testing.T) {
 	d.reply(200, d.bob.sdp())
 	d.ack()
 	daemon.WaitLine(`nf_conntrack_expect_max`, lab.Moment())
+	if n := strings.Count(daemon.Log(), "refused"); n != 1 {
+		t.Errorf("the refusal is reported %d times:\n%s", n, daemon.Log())
+	}
 	d.alice.rtp.SendRTP(d.alice.peer.RTP, 1)
 	d.alice.rtp.RTCP.SendRTCP(d.alice.peer.RTCP)
 	d.bob.rtp.Expect(d.announced(), 1)
