@@ -51,7 +51,7 @@ func (e *Engine) ownMedia(w *Worker, addr netip.Addr, port int) *mapping {
 
 func (e *Engine) inboundLine(w *Worker, i int) (l mediaLine) {
 	m := &w.sdp.Media[i]
-	far := farLine{rejected: m.PortNum == 0 && !m.BundleOnly}
+	far := farLine{rejected: m.PortNum == 0 && !m.BundleOnly, pairs: m.CountNum}
 	if m.Conn >= 0 {
 		addr, ok := sipmsg.ParseAddr(w.msg.Bytes(w.sdp.Conns[m.Conn].Addr))
 		switch {

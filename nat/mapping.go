@@ -44,6 +44,7 @@ type hold struct {
 	mapping *mapping
 	line    int            // index of the m-line
 	rtcp    bool           // the mapping carries RTCP
+	pair    int            // which one of several pairs of ports in a row, from 0
 	far     netip.AddrPort // where the far party receives it, once known
 }
 

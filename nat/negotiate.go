@@ -20,7 +20,26 @@ type farMedia struct {
 // are invalid where the line has port 0.
 type farLine struct {
 	rtp, rtcp netip.AddrPort
+	pairs     int // of ports in a row, of which these are the first
 	rejected  bool
+}
+
+// at returns where the far party receives what one of our mappings carries: an
+// invalid endpoint if that is not known. ok is false if it refuses the m-line.
+func (f *farMedia) at(h hold) (far netip.AddrPort, ok bool) {
+	if h.line >= len(f.lines) {
+		return netip.AddrPort{}, true
+	}
+	l := &f.lines[h.line]
+	switch {
+	case l.rejected:
+		return netip.AddrPort{}, false
+	case h.pair >= l.pairs:
+		return netip.AddrPort{}, true
+	case h.rtcp:
+		return addPort(l.rtcp, 2*h.pair), true
+	}
+	return addPort(l.rtp, 2*h.pair), true
 }
 
 func (f *farMedia) reset() {
@@ -181,17 +200,10 @@ func (e *Engine) agree(c *call, d *dialog, t *transaction, inside session, far *
 		if e.mappings[h.mapping.inside] != h.mapping {
 			continue // closed since the first fork's answer did not take it
 		}
-		if h.line < len(far.lines) {
-			l := far.lines[h.line]
-			if l.rejected {
-				continue
-			}
-			h.far = l.rtp
-			if h.rtcp {
-				h.far = l.rtcp
-			}
+		var taken bool
+		if h.far, taken = far.at(h); taken {
+			s.holds = append(s.holds, h)
 		}
-		s.holds = append(s.holds, h)
 	}
 	e.attach(s)
 	d.session = s
@@ -211,15 +223,9 @@ func sameAgreement(s, inside *session, far *farMedia) bool {
 	}
 	n := 0
 	for _, h := range inside.holds {
-		want := netip.AddrPort{}
-		if h.line < len(far.lines) {
-			l := far.lines[h.line]
-			if l.rejected {
-				continue
-			}
-			if want = l.rtp; h.rtcp {
-				want = l.rtcp
-			}
+		want, taken := far.at(h)
+		if !taken {
+			continue
 		}
 		if n >= len(s.holds) || s.holds[n].mapping != h.mapping || s.holds[n].far != want {
 			return false

@@ -107,8 +107,8 @@ func (e *Engine) outboundLine(w *Worker, i int) (l mediaLine) {
 	}
 	w.replacePort(m.Port, l.rtp.public.Port())
 	for k := range m.CountNum {
-		w.hold(e.mappings[addPort(rtp, 2*k)], i, false)
-		w.hold(e.mappings[addPort(rtcp, 2*k)], i, true)
+		w.hold(e.mappings[addPort(rtp, 2*k)], hold{line: i, pair: k})
+		w.hold(e.mappings[addPort(rtcp, 2*k)], hold{line: i, pair: k, rtcp: true})
 	}
 	if l.rtcp != nil && l.rtcp != l.rtp && l.rtcp.public != addPort(l.rtp.public, 1) && !e.namesRTCP(w, i) {
 		w.insertRTCP(m, l.rtcp.public.Port())
@@ -245,17 +245,18 @@ func (e *Engine) openPort(w *Worker, inside, wanted netip.AddrPort) *mapping {
 	return m
 }
 
-// hold notes that the message's SDP names a mapping.
-func (w *Worker) hold(m *mapping, line int, rtcp bool) {
+// hold notes that the message's SDP names a mapping, and in which place.
+func (w *Worker) hold(m *mapping, place hold) {
 	if m == nil {
 		return
 	}
 	for _, h := range w.holds {
-		if h.mapping == m && h.line == line {
+		if h.mapping == m && h.line == place.line {
 			return
 		}
 	}
-	w.holds = append(w.holds, hold{mapping: m, line: line, rtcp: rtcp})
+	place.mapping = m
+	w.holds = append(w.holds, place)
 }
 
 // outboundRTCP rewrites a=rtcp (RFC 3605).
@@ -313,7 +314,7 @@ func (e *Engine) candidateMapping(w *Worker, c *sipmsg.Candidate, ep netip.AddrP
 		e.host(w.inside.Addr()).mappings < e.cfg.Limits.MappingsPerHost {
 		m = e.openPort(w, ep, netip.AddrPort{})
 	}
-	w.hold(m, c.Media, c.Component == 2)
+	w.hold(m, hold{line: c.Media, rtcp: c.Component == 2})
 	return m
 }
 

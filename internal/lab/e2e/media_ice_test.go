@@ -90,8 +90,8 @@ func TestMediaICE(t *testing.T) {
 
 		line := c.bob.told[0]
 		got := candidatesOf(line)
-		c.both(c.at(c.alice.Host.At(4100)), c.bob.has[0].RTP, c.at(c.bob.Host.At(6000)), got.named("second").addr, (*lab.Socket).SendRTP)
-		c.both(c.at(c.alice.Host.At(4000)), c.bob.Host.At(6100), c.at(c.bob.Host.At(6100)), got.named("host").addr, (*lab.Socket).SendRTP)
+		c.both(c.at(c.bob.Host.At(6000)), got.named("second").addr, c.at(c.alice.Host.At(4100)), c.bob.has[0].RTP, (*lab.Socket).SendRTP)
+		c.both(c.at(c.bob.Host.At(6100)), got.named("host").addr, c.at(c.alice.Host.At(4000)), c.bob.Host.At(6100), (*lab.Socket).SendRTP)
 		for _, x := range []struct {
 			foundation string
 			addr       netip.AddrPort
@@ -123,7 +123,7 @@ func TestMediaICE(t *testing.T) {
 
 		// What comes by the phone's TURN server comes to the port that the
 		// candidate was gathered on. The same from elsewhere is dropped.
-		c.both(c.at(c.alice.Host.At(4000)), relay.Addr, relay, line.RTP, (*lab.Socket).SendRTP)
+		c.both(relay, line.RTP, c.at(c.alice.Host.At(4000)), relay.Addr, (*lab.Socket).SendRTP)
 		c.CheckSilent(stranger, line.RTP)
 		c.hangUp(way[0], way[1])
 		c.CheckSilent(relay, line.RTP)
