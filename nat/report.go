@@ -65,7 +65,7 @@ func (r *reporter) kernel(err error) {
 		cause = next
 	}
 	if r.due("kernel: "+cause.Error(), netip.Addr{}) {
-		r.log.Error("the kernel refused a change, others like it are not reported for a while", "error", err)
+		r.log.Error("the kernel refused a change", "error", err)
 	}
 }
 
