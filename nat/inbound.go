@@ -70,10 +70,11 @@ func (e *Engine) inboundHeader(w *Worker, h sipmsg.Header, t *transaction, c *ca
 			}
 			e.inboundURI(w, a.URI)
 		}
-	case sipmsg.HdrFrom:
-		e.inboundParty(w, w.msg.From.URI, t, c, true)
-	case sipmsg.HdrTo:
-		e.inboundParty(w, w.msg.To.URI, t, c, false)
+	case sipmsg.HdrFrom, sipmsg.HdrTo: // of this very header: agreeing duplicates are accepted
+		it := w.msg.Addresses(h)
+		if a, ok := it.Next(); ok {
+			e.inboundParty(w, a.URI, t, c, h.Kind == sipmsg.HdrFrom)
+		}
 	}
 }
 

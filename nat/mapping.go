@@ -217,6 +217,9 @@ func (e *Engine) farEndpoint(ep netip.AddrPort) bool {
 // adopted at the start, from a call that this process has not seen begin: it
 // stays while it carries packets.
 func (m *mapping) expire(e *Engine, now time.Time) {
+	if m.dirty {
+		return // its last session has ended in the same second: settle closes it
+	}
 	if len(m.sessions) > 0 {
 		lease := offerLease
 		if m.answered() {

@@ -89,10 +89,11 @@ func (e *Engine) outboundHeader(w *Worker, h sipmsg.Header, t *transaction, c *c
 			}
 			e.outboundURI(w, a.URI, true)
 		}
-	case sipmsg.HdrFrom:
-		e.outboundParty(w, w.msg.From.URI, t, c, true)
-	case sipmsg.HdrTo:
-		e.outboundParty(w, w.msg.To.URI, t, c, false)
+	case sipmsg.HdrFrom, sipmsg.HdrTo: // of this very header: agreeing duplicates are accepted
+		it := w.msg.Addresses(h)
+		if a, ok := it.Next(); ok {
+			e.outboundParty(w, a.URI, t, c, h.Kind == sipmsg.HdrFrom)
+		}
 	case sipmsg.HdrReplyTo, sipmsg.HdrReferTo, sipmsg.HdrReferredBy, sipmsg.HdrPAssertedIdentity,
 		sipmsg.HdrPPreferredIdentity, sipmsg.HdrRemotePartyID, sipmsg.HdrDiversion, sipmsg.HdrHistoryInfo:
 		for it := w.msg.Addresses(h); ; {

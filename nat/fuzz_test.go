@@ -1,0 +1,367 @@
+package nat
+
+import (
+	"bytes"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"sipnatd/sipmsg"
+)
+
+// FuzzEngine plays sequences of messages from both sides, and of time, against
+// the engine. The input is a program: each byte chooses one thing, an
+// exhausted input chooses the first of everything. What must hold is told by
+// checkMessage, after each message by audit, and in the end checkEnd.
+func FuzzEngine(f *testing.F) {
+	for _, seed := range fuzzSeeds(f) {
+		f.Add(seed)
+	}
+	corpus := rawMessages(f)
+	f.Fuzz(func(t *testing.T, program []byte) {
+		if len(program) > 2000 {
+			t.Skip("too long")
+		}
+		newFuzzRun(t, program, corpus).play()
+	})
+}
+
+// fuzzRun is one program that is played.
+type fuzzRun struct {
+	t       *testing.T
+	program []byte
+	corpus  [][]byte
+	world   *world
+	ledger  *ledger
+	log     strings.Builder // what was played, for a failure
+}
+
+func newFuzzRun(t *testing.T, program []byte, corpus [][]byte) *fuzzRun {
+	r := &fuzzRun{t: t, program: program, corpus: corpus}
+	cfg := Config{PortLow: 7070, PortHigh: 7101, RTPTimeout: time.Minute, HoldTimeout: 5 * time.Minute}
+	switch flags := r.choose(8); {
+	case flags == 1:
+		cfg.HairpinRouter = true
+	case flags == 2:
+		cfg.MediaAny = true
+	case flags == 3:
+		cfg.Announced = netip.MustParseAddr("198.51.100.200")
+	case flags == 4:
+		cfg.Limits = Limits{Bindings: 3, Calls: 2, CallsPerHost: 1, MappingsPerCall: 4, Transactions: 6, PeersPerBinding: 1}
+	}
+	r.world, r.ledger = newLedgerWorld(t, cfg)
+	return r
+}
+
+// choose takes a number below n from the program.
+func (r *fuzzRun) choose(n int) int {
+	if len(r.program) == 0 {
+		return 0
+	}
+	v := int(r.program[0])
+	r.program = r.program[1:]
+	return v % n
+}
+
+func pick[T any](r *fuzzRun, of ...T) T { return of[r.choose(len(of))] }
+
+func (r *fuzzRun) play() {
+	for len(r.program) > 0 {
+		switch r.choose(16) {
+		case 0:
+			d := pick(r, time.Second, 5*time.Second, 33*time.Second, 65*time.Second, 6*time.Minute, time.Hour)
+			fmt.Fprintln(&r.log, "wait", d)
+			r.world.wait(d)
+			r.audit()
+		case 1:
+			for public := range r.ledger.entries {
+				r.ledger.packets[public] += 50
+			}
+		case 2:
+			src, dst := r.endpoints()
+			r.send(src, dst, slices.Clone(r.corpus[r.choose(256)%len(r.corpus)]))
+		default:
+			r.message()
+		}
+	}
+	r.checkEnd()
+}
+
+// endpoints chooses where a message comes from and goes to.
+func (r *fuzzRun) endpoints() (src, dst string) {
+	inside := pick(r, phoneA, "10.0.0.11:5060", "10.0.0.10:6000", "10.0.0.10:4000")
+	far := pick(r, provider, "203.0.113.20:5060", "198.51.100.66:5062")
+	if r.choose(2) == 0 {
+		return inside, far
+	}
+	return far, inside
+}
+
+// message sends one that is made of parts, and one in sixteen damaged.
+func (r *fuzzRun) message() {
+	src, dst := r.endpoints()
+	m := r.build(src)
+	if r.choose(16) == 15 {
+		for range 1 + r.choose(4) {
+			at := (r.choose(256) + 256*r.choose(8)) % len(m)
+			switch r.choose(4) {
+			case 0:
+				m[at] = byte(r.choose(256))
+			case 1:
+				m = slices.Delete(m, at, min(at+1+r.choose(20), len(m)))
+			case 2:
+				n := min(at+1+r.choose(60), len(m))
+				m = slices.Insert(m, at, slices.Clone(m[at:n])...)
+			case 3:
+				m = slices.Insert(m, at, byte(r.choose(256)))
+			}
+			if len(m) == 0 {
+				m = []byte{' '}
+			}
+		}
+	}
+	r.send(src, dst, m)
+}
+
+// build writes a message. Its parts come from small sets, so that dialogs,
+// transactions and streams meet each other.
+func (r *fuzzRun) build(src string) []byte {
+	var b strings.Builder
+	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\r\n", args...) }
+	method := pick(r, "INVITE", "ACK", "BYE", "REGISTER", "UPDATE", "PRACK", "CANCEL", "OPTIONS", "NOTIFY", "REFER")
+	if r.choose(2) == 0 {
+		line("%s %s SIP/2.0", method, pick(r, "sip:bob@example.org", "sip:alice@203.0.113.1:5060", "sip:10.0.0.11", "tel:+4930"))
+	} else {
+		line("SIP/2.0 %d x", pick(r, 200, 183, 100, 180, 401, 486, 302, 491, 408, 422))
+	}
+	line("Via: SIP/2.0/UDP %s;branch=z9hG4bK%d%s", pick(r, src, "203.0.113.1:5060", "phone.home", "10.0.0.10"), r.choose(6), pick(r, "", ";rport", ";rport=5060;received=203.0.113.1"))
+	if r.choose(8) == 7 {
+		line("Via: SIP/2.0/UDP 10.0.0.10;branch=z9hG4bKlow")
+	}
+	party := func(name string) {
+		line("%s: <sip:%s>%s", name, pick(r, "a@example.org", "a@10.0.0.10", "b@203.0.113.1", "b@203.0.113.1:5060", "c@10.0.0.11:5062"), pick(r, "", ";tag=a", ";tag=b", ";tag=c"))
+	}
+	party("From")
+	party("To")
+	line("Call-ID: %d", r.choose(3))
+	line("CSeq: %d %s", 1+r.choose(3), method)
+	switch r.choose(8) {
+	case 0, 1, 2:
+		line("Contact: <sip:a@%s>%s", src, pick(r, "", ";expires=0", ";expires=60", ";expires=3600"))
+	case 3:
+		line("Contact: %s", pick(r, "*", "<sip:a@10.0.0.10:6000>", "<sip:a@10.0.0.10:4000>, sip:a@203.0.113.1;expires=90", "<sip:a@10.0.0.10:99>", "<sip:a@10.0.0.99>", "<sip:a@203.0.113.1:7070>"))
+	}
+	switch r.choose(10) {
+	case 9:
+		line("Record-Route: <sip:%s;lr>, <sip:10.0.0.10;lr>", src)
+	case 8:
+		line("Refer-To: <sip:a@10.0.0.10:5060>")
+	case 7:
+		line("Session-Expires: %d", pick(r, 90, 1800))
+	}
+	var body string
+	switch r.choose(4) {
+	case 0, 1:
+		body = r.sdp(src)
+		line("Content-Type: application/sdp")
+	case 2:
+		if r.choose(4) == 3 {
+			body = "--b\r\nContent-Type: application/sdp\r\n\r\n" + r.sdp(src) + "--b--\r\n"
+			line("Content-Type: multipart/mixed;boundary=b")
+		}
+	}
+	if r.choose(4) != 3 {
+		line("Content-Length: %d", len(body))
+	}
+	line("")
+	return append([]byte(b.String()), body...)
+}
+
+// sdp writes a session description.
+func (r *fuzzRun) sdp(src string) string {
+	var b strings.Builder
+	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\r\n", args...) }
+	host, _, _ := strings.Cut(src, ":")
+	addr := func() string {
+		return pick(r, host, host, host, "203.0.113.1", "10.0.0.10", "0.0.0.0", "192.168.1.1", "media.example")
+	}
+	port := func() int { return pick(r, 4000, 4002, 4004, 5056, 7070, 7072, 0, 500, 5060, 6000, 65535, 65534) }
+	line("v=0")
+	line("o=- 1 1 IN IP4 %s", addr())
+	line("c=IN IP4 %s", addr())
+	for range r.choose(4) {
+		line("m=%s %d%s %s 8", pick(r, "audio", "video", "image"), port(), pick(r, "", "", "", "/2", "/4"), pick(r, "RTP/AVP", "udptl", "TCP/MSRP"))
+		switch r.choose(12) {
+		case 5:
+			line("c=IN IP4 %s", addr())
+		case 6:
+			line("a=rtcp:%d", port())
+		case 7:
+			line("a=rtcp:%d IN IP4 %s", port(), addr())
+		case 8:
+			line("a=candidate:1 %d UDP 1 %s %d typ %s", 1+r.choose(2), addr(), port(), pick(r, "host", "relay"))
+		case 9:
+			line("a=candidate:2 1 UDP 1 198.51.100.9 9000 typ srflx raddr %s rport %d", addr(), port())
+		case 10:
+			line("a=%s", pick(r, "sendonly", "inactive", "recvonly", "bundle-only", "rtcp-mux"))
+		case 11:
+			line("a=remote-candidates:1 %s %d", addr(), port())
+		}
+	}
+	return b.String()
+}
+
+// send has a message pass, and checks what leaves and what was opened for it.
+func (r *fuzzRun) send(src, dst string, message []byte) {
+	fmt.Fprintf(&r.log, "== %s > %s\n%s\n", src, dst, message)
+	before := bytes.Clone(message)
+	r.ledger.opened = r.ledger.opened[:0]
+	p := packet(src, dst, message)
+	out := r.world.worker.Handle(p)
+	if !bytes.Equal(before, message) {
+		r.fail("the datagram was changed in place")
+	}
+	r.checkMessage(p, out)
+	r.audit()
+}
+
+func (r *fuzzRun) fail(format string, args ...any) {
+	r.t.Fatalf(format+"\nplayed:\n%s", append(args, r.log.String())...)
+}
+
+// audit compares the engine's state with the kernel's.
+func (r *fuzzRun) audit() {
+	if faults := audit(r.world.engine, r.ledger); len(faults) > 0 {
+		r.fail("%s", strings.Join(faults, "\n"))
+	}
+}
+
+// checkMessage says what must hold for any datagram: what is not SIP opens
+// nothing and passes untouched; a message from outside opens nothing; one from
+// inside opens something to its sender's host only, and takes no inside address
+// along where it says how to reach the sender.
+func (r *fuzzRun) checkMessage(p *Packet, out []byte) {
+	var in, left sipmsg.Message
+	if err := in.Index(p.Payload); err != nil {
+		if out != nil || len(r.ledger.opened) > 0 {
+			r.fail("not SIP (%v), but changed or opened: %v", err, r.ledger.opened)
+		}
+		return
+	}
+	for _, c := range r.ledger.opened {
+		if !p.Outbound || c.Inside.Addr() != p.Src.Addr() {
+			r.fail("a message from %v: %v", p.Src, c)
+		}
+	}
+	if out == nil {
+		out = p.Payload
+	}
+	if err := left.Index(out); err != nil {
+		r.fail("what leaves is no SIP message: %v\n%s", err, out)
+	}
+	if len(left.Headers) != len(in.Headers) {
+		r.fail("%d headers came, %d leave\n%s", len(in.Headers), len(left.Headers), out)
+	}
+	if !p.Outbound {
+		return
+	}
+	inside := func(s sipmsg.Span) bool {
+		a, ok := sipmsg.ParseAddr(left.Bytes(s))
+		return ok && fakeNetworks{}.Inside(a)
+	}
+	if left.Request && inside(left.Via.Host) {
+		r.fail("an inside address in Via\n%s", out)
+	}
+	for _, h := range left.Headers {
+		switch h.Kind {
+		case sipmsg.HdrContact, sipmsg.HdrRecordRoute, sipmsg.HdrReferTo, sipmsg.HdrFrom:
+			for it := left.Addresses(h); ; {
+				a, ok := it.Next()
+				if !ok {
+					break
+				}
+				if inside(a.URI.Host) {
+					r.fail("an inside address in %s\n%s", left.Bytes(h.Line), out)
+				}
+			}
+		}
+	}
+	var s sipmsg.SDP
+	for _, body := range left.SDPBodies(nil) {
+		if s.Index(out, body) != nil {
+			continue
+		}
+		spans := []sipmsg.Span{s.OriginAddr}
+		for _, c := range s.Conns {
+			spans = append(spans, c.Addr)
+		}
+		for _, a := range s.RTCP {
+			spans = append(spans, a.Addr)
+		}
+		for _, c := range s.Candidates {
+			spans = append(spans, c.Addr, c.RAddr)
+		}
+		for _, span := range spans {
+			if inside(span) {
+				r.fail("an inside address in SDP\n%s", out)
+			}
+		}
+	}
+}
+
+// checkEnd lets so much time pass that nothing may be left.
+func (r *fuzzRun) checkEnd() {
+	r.log.WriteString("end\n")
+	r.ledger.exempted = true
+	for range 12 {
+		r.world.now = r.world.now.Add(100 * 24 * time.Hour)
+		r.world.engine.Tick()
+		r.audit()
+	}
+	e := r.world.engine
+	if _, n := e.Stats(); n != (Counts{}) || len(e.hosts) > 0 || len(r.ledger.entries) > 0 {
+		r.fail("left in the end: %+v, %d hosts, %d mappings in the kernel", n, len(e.hosts), len(r.ledger.entries))
+	}
+	for _, slot := range e.wheel.slots {
+		for _, t := range slot {
+			if !t.timer().deadline.IsZero() {
+				r.fail("a deadline is left: %v", t.timer().deadline)
+			}
+		}
+	}
+}
+
+// rawMessages are the RFCs' test messages and the golden cases'.
+func rawMessages(f *testing.F) (messages [][]byte) {
+	files, _ := filepath.Glob("../sipmsg/testdata/rfc*/*")
+	for _, file := range files {
+		b, err := os.ReadFile(file)
+		if err == nil && len(b) > 0 {
+			messages = append(messages, b)
+		}
+	}
+	messages = append(messages, inviteA, answerA, pingOut, pingIn)
+	if len(messages) < 50 {
+		f.Fatalf("%d messages", len(messages))
+	}
+	return messages
+}
+
+// fuzzSeeds are programs of some length; what they play is chance.
+func fuzzSeeds(*testing.F) (seeds [][]byte) {
+	state := uint32(1)
+	for i := range 40 {
+		seed := make([]byte, 60+i*40)
+		for k := range seed {
+			state = state*1664525 + 1013904223
+			seed[k] = byte(state >> 24)
+		}
+		seeds = append(seeds, seed)
+	}
+	return seeds
+}
