@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -10,6 +11,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -193,13 +195,22 @@ func (h *Host) ReadProc(name string) (string, error) {
 }
 
 // ListenUDP opens a UDP socket in the namespace. Port 0 chooses one.
+//
+// A port that was closed may be in use for a moment longer: a program that is
+// just being started has a copy of every socket until it runs.
 func (h *Host) ListenUDP(at netip.AddrPort) (*net.UDPConn, error) {
-	var c *net.UDPConn
-	err := h.Do(func() (err error) {
-		c, err = net.ListenUDP("udp4", net.UDPAddrFromAddrPort(at))
-		return err
-	})
-	return c, err
+	deadline := time.Now().Add(Patience(time.Second))
+	for {
+		var c *net.UDPConn
+		err := h.Do(func() (err error) {
+			c, err = net.ListenUDP("udp4", net.UDPAddrFromAddrPort(at))
+			return err
+		})
+		if !errors.Is(err, unix.EADDRINUSE) || time.Now().After(deadline) {
+			return c, err
+		}
+		time.Sleep(time.Millisecond) // the kernel does not tell when
+	}
 }
 
 // DialTCP connects from within the namespace.

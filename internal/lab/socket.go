@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 )
 
@@ -78,14 +77,8 @@ func (s *Socket) read() {
 	}
 }
 
-// Close closes the socket. Its port is free when Close returns.
-func (s *Socket) Close() {
-	s.conn.Close()
-	// A process that is just being started has a copy of every socket until it
-	// runs its own program.
-	syscall.ForkLock.RLock()
-	defer syscall.ForkLock.RUnlock()
-}
+// Close closes the socket; its port can be opened again.
+func (s *Socket) Close() { s.conn.Close() }
 
 // Echo makes the socket send everything back to where it came from.
 func (s *Socket) Echo() { s.echo.Store(true) }
