@@ -31,6 +31,7 @@ func TestMediaLines(t *testing.T) {
 		{"a=rtcp with an address",
 			[]lab.Line{audio(4000, "a=rtcp:4011 IN IP4 10.0.0.10")}, []lab.Line{audio(6000, "a=rtcp:6021 IN IP4 203.0.113.10")}, nil},
 		{"a=rtcp inside only", []lab.Line{audio(4000, "a=rtcp:4011"), video(4002)}, []lab.Line{audio(6000), video(6002)}, nil},
+		{"two m-lines with one RTCP port", []lab.Line{audio(4000, "a=rtcp:4011"), video(4010)}, []lab.Line{audio(6000), video(6002)}, nil},
 		{"odd RTP port", []lab.Line{audio(4001)}, []lab.Line{audio(6001)}, nil},
 		{"rtcp-mux", []lab.Line{audio(4000, "a=rtcp-mux")}, []lab.Line{audio(6000, "a=rtcp-mux")}, nil},
 		{"rtcp-mux and a=rtcp", []lab.Line{audio(4000, "a=rtcp:4000", "a=rtcp-mux")}, []lab.Line{audio(6000, "a=rtcp:6000", "a=rtcp-mux")}, nil},

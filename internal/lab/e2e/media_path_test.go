@@ -66,6 +66,28 @@ func TestMediaAsymmetric(t *testing.T) {
 	}
 }
 
+// TestMediaFarPrivate: the far party is behind a NAT and names its private
+// address. What it sends comes from the host that it signals from, and only that
+// one is let in; the phone answers to where it comes from.
+func TestMediaFarPrivate(t *testing.T) {
+	t.Parallel()
+	c := newConversation(t, lab.Options{Outside: []string{"203.0.113.10", "192.0.2.30"}})
+	for _, way := range c.ways() {
+		text := map[*party]string{
+			c.alice: c.alice.sdp([]lab.Line{{Port: 4000}}),
+			c.bob:   c.bob.sdp([]lab.Line{{Port: 6000}}, "IP4 203.0.113.10", "IP4 192.168.1.5"),
+		}
+		c.negotiate(way[0], way[1], text[way[0]], text[way[1]])
+		if c.alice.told[0].RTP != netip.MustParseAddrPort("192.168.1.5:6000") {
+			t.Errorf("alice is told %v", c.alice.told[0].RTP)
+		}
+		bob := c.at(c.bob.Host.At(41000))
+		c.both(bob, c.bob.told[0].RTP, c.at(c.alice.Host.At(4000)), bob.Addr, (*lab.Socket).SendRTP)
+		c.CheckSilent(c.at(c.Outside[1].At(6000)), c.bob.told[0].RTP)
+		c.hangUp(way[1], way[0])
+	}
+}
+
 // TestMediaAfterSilence: RTP stops until the kernel has forgotten its flows.
 // Whoever speaks first afterwards is heard, and from the same address as before.
 func TestMediaAfterSilence(t *testing.T) {
