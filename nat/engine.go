@@ -81,27 +81,44 @@ func (e *Engine) Tick() {
 	e.commit(now)
 }
 
-// Adopt tells the engine of a mapping that was in the kernel when the daemon
-// started. Its public port stays taken, and a message that names its inside
-// endpoint gets it back. Media lives on while it carries packets.
-func (e *Engine) Adopt(inside, public netip.AddrPort, stream bool, remaining time.Duration) {
+// Adopt tells the engine of what was in the kernel when the daemon started, as the
+// change that once made it: OpenBinding, OpenForwarded or OpenStream with the rest
+// of the lease, then AllowPeer, AllowSource and OpenGuard. The public port stays
+// taken, and a message that names the inside endpoint gets it back. Media lives on
+// while it carries packets.
+func (e *Engine) Adopt(c Change) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	now := e.now()
-	if stream {
-		if e.mappings[inside] != nil || e.media[public] != nil || e.bindings[inside] != nil {
+	b, m := e.bindings[c.Inside], e.mappings[c.Inside]
+	switch c.Verb {
+	case OpenStream:
+		if m != nil || b != nil || e.media[c.Public] != nil {
 			return
 		}
-		m := e.addMapping(inside, public)
-		m.opened, m.open = true, true // so that an answer closes the guard
-		m.leaseEnd = now.Add(remaining)
-		e.wheel.set(m, now.Add(min(remaining, e.cfg.RTPTimeout)/4))
-		return
-	}
-	if e.bindings[inside] == nil && e.publics[public] == nil && e.mappings[inside] == nil {
-		b := e.addBinding(inside, public, false, now)
-		b.until, b.leaseEnd = now.Add(remaining), now.Add(remaining)
+		m = e.addMapping(c.Inside, c.Public)
+		m.opened = true
+		m.leaseEnd = now.Add(c.Lease)
+		e.wheel.set(m, now.Add(min(c.Lease, e.cfg.RTPTimeout)/4))
+	case OpenBinding, OpenForwarded:
+		if m != nil || b != nil || e.publics[c.Public] != nil {
+			return
+		}
+		b = e.addBinding(c.Inside, c.Public, c.Verb == OpenForwarded, now)
+		b.until, b.leaseEnd = now.Add(c.Lease), now.Add(c.Lease)
 		e.wheel.set(b, b.until)
+	case AllowPeer:
+		if b != nil && len(b.peers) < e.cfg.Limits.PeersPerBinding {
+			b.peers = append(b.peers, c.Far.Addr())
+		}
+	case AllowSource:
+		if m != nil {
+			m.sources = append(m.sources, c.Far.Addr())
+		}
+	case OpenGuard:
+		if m != nil {
+			m.open = true
+		}
 	}
 }
 

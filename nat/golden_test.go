@@ -219,7 +219,18 @@ func (g *golden) play(t *testing.T, f []string, text string) {
 		g.wait(duration(t, f[1]), f[2:]...)
 		return
 	case "adopt":
-		g.engine.Adopt(netip.MustParseAddrPort(f[2]), netip.MustParseAddrPort(f[3]), f[1] == "stream", duration(t, f[4]))
+		c := Change{Verb: OpenBinding, Inside: netip.MustParseAddrPort(f[2]), Public: netip.MustParseAddrPort(f[3]), Lease: duration(t, f[4])}
+		if f[1] == "stream" {
+			c.Verb = OpenStream
+		}
+		g.engine.Adopt(c)
+		for _, host := range f[5:] { // who may send
+			a := Change{Verb: AllowPeer, Inside: c.Inside, Public: c.Public, Far: netip.AddrPortFrom(netip.MustParseAddr(host), 0)}
+			if c.Verb == OpenStream {
+				a.Verb = AllowSource
+			}
+			g.engine.Adopt(a)
+		}
 		return
 	case "state":
 		_, n := g.engine.Stats()

@@ -90,8 +90,10 @@ func Open(cfg *config.Config, log *slog.Logger) (_ *Daemon, err error) {
 	d.engine = nat.New(d.engineConfig(announced), d.kernel, time.Now, rand.NewChaCha8(seed), log)
 	adopted := 0
 	err = d.kernel.Adopt(func(c nat.Change) {
-		adopted++
-		d.engine.Adopt(c.Inside, c.Public, c.Verb == nat.OpenStream, c.Lease)
+		if c.Lease > 0 {
+			adopted++
+		}
+		d.engine.Adopt(c)
 	})
 	if err != nil {
 		return nil, err

@@ -52,6 +52,8 @@ type Kernel struct {
 	anchors  conntrack.Batch
 	forwards forwards
 
+	losses    uint64 // of events
+	lost      bool   // the table, and it could not be restored
 	sweepDue  bool
 	repairDue bool
 	sweepNext time.Time // not before
@@ -139,7 +141,9 @@ func (k *Kernel) change(c *nat.Change, now time.Time) {
 	case nat.RenewBinding, nat.RenewStream:
 		e.end = now.Add(c.Lease)
 		k.putElements(e, c.Lease)
-		k.anchors.Renew(e.public, c.Lease)
+		if !e.forwarded {
+			k.anchors.Renew(e.public, c.Lease)
+		}
 	case nat.CloseBinding, nat.CloseStream:
 		k.closeEntry(e, now)
 	case nat.AllowPeer:

@@ -25,7 +25,16 @@ type forwards struct {
 func (k *Kernel) Owner(public netip.AddrPort) (inside netip.AddrPort, taken bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if now := time.Now(); now.Sub(k.forwards.read) > forwardsFor {
+	if to, ok := k.forwarded(public, time.Now()); ok {
+		return to, true
+	}
+	return netip.AddrPort{}, boundLocally(public)
+}
+
+// forwarded returns where the administrator's own DNAT sends packets from outside
+// to a public endpoint.
+func (k *Kernel) forwarded(public netip.AddrPort, now time.Time) (inside netip.AddrPort, ok bool) {
+	if now.Sub(k.forwards.read) > forwardsFor {
 		list, err := nft.Redirects()
 		if err != nil {
 			k.log.Debug("the firewall's own DNAT rules were not read", "error", err)
@@ -41,7 +50,7 @@ func (k *Kernel) Owner(public netip.AddrPort) (inside netip.AddrPort, taken bool
 			return to, true
 		}
 	}
-	return netip.AddrPort{}, boundLocally(public)
+	return netip.AddrPort{}, false
 }
 
 // outside reports whether a rule's incoming interface is an outside one, or any.

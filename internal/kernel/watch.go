@@ -25,27 +25,46 @@ const (
 	restoreBatch = 500
 )
 
-// Adopt returns what an earlier daemon has left in the kernel, and takes it over.
+// Adopt takes over what an earlier daemon has left in the kernel, and returns it as
+// the changes that once made it.
 func (k *Kernel) Adopt(adopt func(m nat.Change)) error {
 	mappings, err := k.table.Mappings()
 	if err != nil {
 		return err
 	}
+	var changes []nat.Change
 	k.mu.Lock()
 	now := time.Now()
 	for _, m := range mappings {
 		e := &entry{inside: m.Inside, public: m.Public, stream: m.Stream, end: now.Add(m.Expires),
 			hosts: m.Hosts, guardOpen: m.Open, unsure: true}
+		verb := nat.OpenStream
+		if !m.Stream {
+			verb = nat.OpenBinding
+			if to, ok := k.forwarded(m.Public, now); ok && to == m.Inside {
+				e.forwarded, verb = true, nat.OpenForwarded
+			}
+		}
 		k.public[e.public], k.inside[e.inside] = e, e
+		c := nat.Change{Verb: verb, Inside: m.Inside, Public: m.Public, Lease: m.Expires}
+		changes = append(changes, c)
+		c.Verb, c.Lease = nat.AllowPeer, 0
+		if m.Stream {
+			c.Verb = nat.AllowSource
+		}
+		for _, a := range m.Hosts {
+			c.Far = netip.AddrPortFrom(a, 0)
+			changes = append(changes, c)
+		}
+		if m.Open {
+			c.Verb = nat.OpenGuard
+			changes = append(changes, c)
+		}
 	}
 	k.sweepDue = true
 	k.mu.Unlock()
-	for _, m := range mappings {
-		verb := nat.OpenBinding
-		if m.Stream {
-			verb = nat.OpenStream
-		}
-		adopt(nat.Change{Verb: verb, Inside: m.Inside, Public: m.Public, Lease: m.Expires})
+	for _, c := range changes {
+		adopt(c)
 	}
 	return nil
 }
@@ -58,6 +77,8 @@ func (k *Kernel) Event(ev conntrack.Event) {
 		for _, e := range k.public {
 			e.unsure = true
 		}
+		k.losses++
+		k.sweepDue = true
 		return
 	}
 	e := k.entryOf(ev.Flow)
@@ -112,12 +133,48 @@ func (k *Kernel) Lost() {
 // restore installs the table with everything that is known, and deletes the
 // flows that began while it was away.
 func (k *Kernel) restore(now time.Time) error {
-	err := k.table.Install(k.config)
-	if err != nil {
+	k.lost = true
+	if err := k.table.Install(k.config); err != nil {
 		return err
 	}
+	k.lost = false
 	k.sweepDue, k.sweepNext = true, time.Time{}
 	return k.putAll(now)
+}
+
+// repair brings the table to what is known, after the kernel has refused a batch:
+// what should have gone goes, and what is missing is put in.
+func (k *Kernel) repair(now time.Time) {
+	there, err := k.table.Mappings()
+	if err != nil {
+		return // it stays due
+	}
+	k.elements.Reset()
+	for _, m := range there {
+		e := k.public[m.Public]
+		known := e != nil && !e.closed && e.inside == m.Inside && e.stream == m.Stream
+		if !known {
+			k.elements.Unmap(m.Inside, m.Public, m.Stream)
+			if m.Stream {
+				k.elements.KeepGuard(m.Inside, guardLinger)
+			}
+		}
+		for _, a := range m.Hosts {
+			switch {
+			case known && slices.Contains(e.hosts, a):
+			case m.Stream:
+				k.elements.RevokeSource(a, m.Inside)
+			default:
+				k.elements.RevokePeer(a, m.Public)
+			}
+		}
+		if m.Open && !(known && e.guardOpen) {
+			k.elements.CloseSource(m.Inside)
+		}
+	}
+	if err := errors.Join(k.commitElements(), k.putAll(now)); err != nil {
+		k.repairDue = true
+	}
 }
 
 // putAll adds, or renews, the elements of all mappings.
@@ -129,12 +186,25 @@ func (k *Kernel) putAll(now time.Time) (err error) {
 			k.putElements(e, lease)
 		}
 		if k.elements.Len() >= restoreBatch {
-			err = errors.Join(err, k.table.Commit(&k.elements))
-			k.elements.Reset()
+			err = errors.Join(err, k.commitElements())
 		}
 	}
-	if k.elements.Len() > 0 {
-		err = errors.Join(err, k.table.Commit(&k.elements))
+	err = errors.Join(err, k.commitElements())
+	if err != nil {
+		k.repairDue = true
+	}
+	return err
+}
+
+// commitElements sends the element changes that there are.
+func (k *Kernel) commitElements() error {
+	defer k.elements.Reset()
+	if k.elements.Len() == 0 {
+		return nil
+	}
+	err := k.table.Commit(&k.elements)
+	if errors.Is(err, nft.ErrLost) {
+		k.lost = true
 	}
 	return err
 }
@@ -143,6 +213,9 @@ func (k *Kernel) putAll(now time.Time) (err error) {
 // their mapping says: they began before it, or while the table was away. The
 // table is read without the lock, which packets wait for.
 func (k *Kernel) sweep() {
+	k.mu.Lock()
+	losses := k.losses
+	k.mu.Unlock()
 	begin := time.Now()
 	flows, err := k.track.Select(conntrack.Filter{})
 	end := time.Now()
@@ -162,6 +235,9 @@ func (k *Kernel) sweep() {
 		case e.owns(f) && !slices.ContainsFunc(e.flows, func(g flow) bool { return g.orig == f.Orig }):
 			k.add(e, f)
 		}
+	}
+	if k.losses != losses {
+		return // events were lost meanwhile: the next search tells
 	}
 	for _, e := range k.public {
 		e.unsure = false
@@ -193,10 +269,11 @@ func (k *Kernel) tick(now time.Time) (sweep bool) {
 		k.closing[0] = nil
 		k.closing = k.closing[1:]
 	}
-	if k.repairDue {
-		if err := k.putAll(now); err != nil {
-			k.repairDue = true
-		}
+	switch {
+	case k.lost:
+		k.restore(now) // what is wrong with it has been reported
+	case k.repairDue:
+		k.repair(now)
 	}
 	if k.sweepDue && !now.Before(k.sweepNext) {
 		sweep, k.sweepDue = true, false

@@ -92,6 +92,10 @@ func (p *pbx) oneBinding() {
 	if b := p.Bindings(); p.NAT() && (len(b) != 1 || b[p.reach] != p.exchange.Addr) {
 		p.T.Errorf("the bindings are %v", b)
 	}
+	// Who may call is the administrator's policy: nothing makes others RELATED.
+	if p.NAT() && expected(p.Lab, p.reach) {
+		p.T.Errorf("flows to the port-forward are expected: %v", p.Expectations())
+	}
 }
 
 func (p *pbx) restart() {
