@@ -38,24 +38,59 @@ type fuzzRun struct {
 	corpus  [][]byte
 	world   *world
 	ledger  *ledger
+	asked   []asked         // requests that can be answered
 	log     strings.Builder // what was played, for a failure
+}
+
+// asked is a request as its receiver sees it.
+type asked struct {
+	src, dst string
+	message  []byte
 }
 
 func newFuzzRun(t *testing.T, program []byte, corpus [][]byte) *fuzzRun {
 	r := &fuzzRun{t: t, program: program, corpus: corpus}
 	cfg := Config{PortLow: 7070, PortHigh: 7101, RTPTimeout: time.Minute, HoldTimeout: 5 * time.Minute}
-	switch flags := r.choose(8); {
-	case flags == 1:
+	scene := r.choose(16)
+	switch scene {
+	case 1:
 		cfg.HairpinRouter = true
-	case flags == 2:
+	case 2:
 		cfg.MediaAny = true
-	case flags == 3:
+	case 3:
 		cfg.Announced = netip.MustParseAddr("198.51.100.200")
-	case flags == 4:
+	case 4:
 		cfg.Limits = Limits{Bindings: 3, Calls: 2, CallsPerHost: 1, MappingsPerCall: 4, Transactions: 6, PeersPerBinding: 1}
+	case 5:
+		cfg.MediaHosts = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/24")}
 	}
 	r.world, r.ledger = newLedgerWorld(t, cfg)
+	switch scene {
+	case 6, 7:
+		r.ledger.translated, r.ledger.forwarded = true, scene == 7
+	case 8:
+		r.adopt("10.0.0.10:4000", "203.0.113.1:7080", true)
+		r.adopt("10.0.0.10:4001", "203.0.113.1:7081", true)
+		r.adopt("10.0.0.11:5060", "203.0.113.1:7090", false)
+	}
 	return r
+}
+
+// adopt begins with a mapping that an earlier daemon has left.
+func (r *fuzzRun) adopt(inside, public string, stream bool) {
+	c := Change{Inside: netip.MustParseAddrPort(inside), Public: netip.MustParseAddrPort(public), Lease: 10 * time.Minute}
+	verbs := []Verb{OpenBinding, AllowPeer}
+	if stream {
+		verbs = []Verb{OpenStream, AllowSource, OpenGuard}
+	}
+	for _, c.Verb = range verbs {
+		c.Far = netip.AddrPort{}
+		if c.Verb == AllowPeer || c.Verb == AllowSource {
+			c.Far = netip.MustParseAddrPort("203.0.113.20:0")
+		}
+		r.ledger.apply(c)
+		r.world.engine.Adopt(c)
+	}
 }
 
 // choose takes a number below n from the program.
@@ -82,6 +117,8 @@ func (r *fuzzRun) play() {
 			for public := range r.ledger.entries {
 				r.ledger.packets[public] += 50
 			}
+		case 3, 4, 5, 6:
+			r.answer()
 		case 2:
 			src, dst := r.endpoints()
 			r.send(src, dst, slices.Clone(r.corpus[r.choose(256)%len(r.corpus)]))
@@ -126,6 +163,43 @@ func (r *fuzzRun) message() {
 		}
 	}
 	r.send(src, dst, m)
+}
+
+// answer sends the answer to one of the latest requests.
+func (r *fuzzRun) answer() {
+	if len(r.asked) == 0 {
+		return
+	}
+	a := r.asked[len(r.asked)-1-r.choose(min(len(r.asked), 8))]
+	var m sipmsg.Message
+	if m.Index(a.message) != nil {
+		return
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "SIP/2.0 %d x\r\n", pick(r, 200, 200, 183, 180, 401, 486, 491, 302))
+	for _, h := range m.Headers {
+		switch h.Kind {
+		case sipmsg.HdrVia, sipmsg.HdrFrom, sipmsg.HdrCallID, sipmsg.HdrCSeq:
+			b.Write(m.Bytes(h.Line))
+		case sipmsg.HdrTo:
+			b.Write(bytes.TrimRight(m.Bytes(h.Line), "\r\n"))
+			if m.ToTag == (sipmsg.Span{}) {
+				b.WriteString(pick(r, ";tag=b", ";tag=a", ";tag=c", ""))
+			}
+			b.WriteString("\r\n")
+		case sipmsg.HdrContact:
+			if m.Method == sipmsg.MethodRegister {
+				b.Write(m.Bytes(h.Line))
+			}
+		}
+	}
+	fmt.Fprintf(&b, "Contact: <sip:x@%s>\r\n", a.dst)
+	if r.choose(2) == 0 {
+		b.WriteString("Content-Type: application/sdp\r\n\r\n" + r.sdp(a.dst))
+	} else {
+		b.WriteString("\r\n")
+	}
+	r.send(a.dst, a.src, []byte(b.String()))
 }
 
 // build writes a message. Its parts come from small sets, so that dialogs,
@@ -228,6 +302,12 @@ func (r *fuzzRun) send(src, dst string, message []byte) {
 	}
 	r.checkMessage(p, out)
 	r.audit()
+	if out == nil {
+		out = message
+	}
+	if !bytes.HasPrefix(out, []byte("SIP/2.0")) {
+		r.asked = append(r.asked, asked{src, dst, bytes.Clone(out)})
+	}
 }
 
 func (r *fuzzRun) fail(format string, args ...any) {
@@ -254,7 +334,11 @@ func (r *fuzzRun) checkMessage(p *Packet, out []byte) {
 		return
 	}
 	for _, c := range r.ledger.opened {
-		if !p.Outbound || c.Inside.Addr() != p.Src.Addr() {
+		if c.Verb == OpenForwarded || c.Verb == OpenBinding && r.ledger.translated {
+			continue // of a flow that was there already
+		}
+		own := c.Inside.Addr() == p.Src.Addr() || c.Verb == OpenStream && len(r.ledger.config.MediaHosts) > 0
+		if !p.Outbound || !own {
 			r.fail("a message from %v: %v", p.Src, c)
 		}
 	}
@@ -279,7 +363,12 @@ func (r *fuzzRun) checkMessage(p *Packet, out []byte) {
 	}
 	for _, h := range left.Headers {
 		switch h.Kind {
-		case sipmsg.HdrContact, sipmsg.HdrRecordRoute, sipmsg.HdrReferTo, sipmsg.HdrFrom:
+		case sipmsg.HdrFrom:
+			if !left.Request {
+				continue // an answer repeats what the far party wrote
+			}
+			fallthrough
+		case sipmsg.HdrContact, sipmsg.HdrRecordRoute, sipmsg.HdrReferTo:
 			for it := left.Addresses(h); ; {
 				a, ok := it.Next()
 				if !ok {

@@ -18,6 +18,8 @@ type ledger struct {
 	opened   []Change // since the last message
 	config   Config
 	exempted bool // leases may run out, as in a machine that was paused
+
+	translated, forwarded bool // it has a flow for every inside endpoint, let in by the administrator's DNAT
 }
 
 // entry is what the kernel has for one mapping.
@@ -39,8 +41,8 @@ func (l *ledger) fault(c Change, what string) {
 	l.faults = append(l.faults, fmt.Sprintf("%v: %s", c, what))
 }
 
-func (l *ledger) Translation(_, _ netip.AddrPort) (netip.AddrPort, bool, bool) {
-	return netip.AddrPort{}, false, false
+func (l *ledger) Translation(inside, _ netip.AddrPort) (netip.AddrPort, bool, bool) {
+	return netip.AddrPortFrom(netip.MustParseAddr(publicAddr), inside.Port()^1), l.forwarded, l.translated
 }
 
 func (l *ledger) Owner(netip.AddrPort) (netip.AddrPort, bool) { return netip.AddrPort{}, false }
