@@ -1,7 +1,9 @@
 package conntrack
 
 import (
+	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 )
 
@@ -63,6 +65,23 @@ func (b *Batch) Renew(public netip.AddrPort, lifetime time.Duration) {
 // go on: delete them with [Conn.Delete]. It is no error if there is none.
 func (b *Batch) CloseAnchor(public netip.AddrPort) {
 	b.add(operation{kind: opClose, public: public})
+}
+
+// String lists the operations, one a line, such as
+// "open anchor 203.0.113.1:7070 for 4m0s" or "expect 203.0.113.1:7070 far 198.51.100.20:6000".
+func (b *Batch) String() string {
+	var s strings.Builder
+	for _, op := range b.ops {
+		fmt.Fprintf(&s, "%v %v", op.kind, op.public)
+		if op.far.IsValid() {
+			fmt.Fprintf(&s, " far %v", op.far)
+		}
+		if op.lifetime != 0 {
+			fmt.Fprintf(&s, " for %v", op.lifetime)
+		}
+		s.WriteByte('\n')
+	}
+	return s.String()
 }
 
 // Len returns the number of operations.

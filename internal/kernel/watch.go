@@ -48,16 +48,17 @@ func (k *Kernel) Adopt(adopt func(m nat.Change)) error {
 		k.public[e.public], k.inside[e.inside] = e, e
 		c := nat.Change{Verb: verb, Inside: m.Inside, Public: m.Public, Lease: m.Expires}
 		changes = append(changes, c)
-		c.Verb, c.Lease = nat.AllowPeer, 0
+		c.Lease = 0
+		if m.Open {
+			c.Verb = nat.OpenGuard
+			changes = append(changes, c)
+		}
+		c.Verb = nat.AllowPeer
 		if m.Stream {
 			c.Verb = nat.AllowSource
 		}
 		for _, a := range m.Hosts {
 			c.Far = netip.AddrPortFrom(a, 0)
-			changes = append(changes, c)
-		}
-		if m.Open {
-			c.Verb = nat.OpenGuard
 			changes = append(changes, c)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 )
 
@@ -52,6 +53,38 @@ func (b *Batch) Reset() {
 
 // Len is the number of element changes so far.
 func (b *Batch) Len() int { return len(b.ops) }
+
+// String lists the changes, one a line, such as
+// "add streams 203.0.113.1:7070 = 10.0.0.10:4000 for 4m0s" or "delete open 10.0.0.10:4000".
+func (b *Batch) String() string {
+	var s strings.Builder
+	for i := range b.ops {
+		o := &b.ops[i]
+		spec := o.set.spec()
+		if o.remove {
+			fmt.Fprintf(&s, "delete %s %s\n", spec.name, o.key.text(spec.key))
+			continue
+		}
+		fmt.Fprintf(&s, "add %s %s", spec.name, o.key.text(spec.key))
+		if spec.data != none {
+			fmt.Fprintf(&s, " = %s", o.data.text(spec.data))
+		}
+		fmt.Fprintf(&s, " for %v\n", time.Duration(o.millis)*time.Millisecond)
+	}
+	return s.String()
+}
+
+// text shows what is in a cell of a shape.
+func (c cell) text(s shape) string {
+	host := netip.AddrFrom4([4]byte(c[:4])).String()
+	switch s {
+	case endpoint:
+		return readEndpoint(c[:]).String()
+	case hostPair:
+		return host + " . " + readEndpoint(c[4:]).String()
+	}
+	return host
+}
 
 // MapBinding makes inside and public each other's translation, for signalling, and
 // has what is sent from and to inside diverted.
