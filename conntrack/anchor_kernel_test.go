@@ -67,8 +67,8 @@ func TestKernelOutboundIsRelated(t *testing.T) {
 		commitBatch(t, c, func(b *Batch) { b.Expect(public, far) })
 		in.send(far, "rtp")
 		out.want("rtp", public)
-		if f := lookup(t, c, Tuple{Src: phone, Dst: far}); !f.Related() || f.Helper != "" {
-			t.Errorf("flow %+v, want it expected and without a helper", f)
+		if f := lookup(t, c, Tuple{Src: phone, Dst: far}); !f.Related() || f.Helper != "" || f.Anchor != public {
+			t.Errorf("flow %+v, want it expected under the anchor of %v and without a helper", f, public)
 		}
 
 		commitBatch(t, c, func(b *Batch) { b.Unexpect(public, far) })
