@@ -8,7 +8,7 @@ import (
 	"sipnatd/internal/lab"
 )
 
-// asOutside and asInside are what the firewall makes of a message's addresses.
+// The addresses that the firewall puts in each other's place in messages.
 var (
 	insideAddr = regexp.MustCompile(`\b10\.0\.0\.10\b`)
 	publicAddr = regexp.MustCompile(`\b203\.0\.113\.1\b`)

@@ -222,7 +222,6 @@ func TestMessageRefusedPorts(t *testing.T) {
 						}
 					}
 				}
-				c.alice.has[0].RTP = c.bob.has[1].RTP // not used
 				c.alice.has, c.bob.has = c.alice.has[1:], c.bob.has[1:]
 				c.alice.told, c.bob.told = c.alice.told[1:], c.bob.told[1:]
 				c.talk()
