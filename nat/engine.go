@@ -137,12 +137,14 @@ func (e *Engine) commit(now time.Time) {
 			e.log.log.Debug("kernel", "change", c.String())
 		}
 	}
+	defer func() { // after a panic, too: nothing is asked for twice
+		clear(e.changes)
+		e.changes = e.changes[:0]
+	}()
 	if err := e.kernel.Apply(e.changes); err != nil {
 		e.stats.KernelErrors++
 		e.log.kernel(err)
 	}
-	clear(e.changes)
-	e.changes = e.changes[:0]
 }
 
 func (e *Engine) change(c Change) { e.changes = append(e.changes, c) }

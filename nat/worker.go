@@ -67,8 +67,28 @@ func (w *Worker) Handle(p *Packet) []byte {
 	w.farMedia.reset()
 	w.held, w.bodyEdited, w.limited = false, false, false
 	w.public = p.Public
+	changed := w.decide(p)
+	if !changed {
+		return nil
+	}
+	out, err := w.edits.Splice(w.out[:0])
+	if err != nil {
+		e.mu.Lock()
+		e.log.warn("splice", w.inside.Addr(), "a message was passed on as it was: its parts overlap", "error", err)
+		e.mu.Unlock()
+		return nil
+	}
+	w.out = out
+	return out
+}
 
+// decide collects the edits that the message needs, and brings the kernel to
+// what it asks for. The lock is given back even by a panic, which costs the one
+// packet and not all that follow.
+func (w *Worker) decide(p *Packet) (changed bool) {
+	e := w.engine
 	e.mu.Lock()
+	defer e.mu.Unlock()
 	w.now = e.now()
 	e.stats.Messages++
 	if p.Outbound {
@@ -82,26 +102,13 @@ func (w *Worker) Handle(p *Packet) []byte {
 	if w.bodyEdited {
 		e.warnSigned(w)
 	}
-	changed := w.edits.Len() > 0
+	changed = w.edits.Len() > 0
 	if changed {
 		e.stats.Rewritten++
 	}
 	e.trace(w, p)
 	e.commit(w.now)
-	e.mu.Unlock()
-
-	if !changed {
-		return nil
-	}
-	out, err := w.edits.Splice(w.out[:0])
-	if err != nil {
-		e.mu.Lock()
-		e.log.warn("splice", w.inside.Addr(), "a message was passed on as it was: its parts overlap", "error", err)
-		e.mu.Unlock()
-		return nil
-	}
-	w.out = out
-	return out
+	return changed
 }
 
 // refuse counts what is not a SIP message. It passes as it is and opens nothing.
