@@ -444,8 +444,8 @@ func rawMessages(f *testing.F) (messages [][]byte) {
 // fuzzSeeds are programs of some length; what they play is chance.
 func fuzzSeeds(*testing.F) (seeds [][]byte) {
 	state := uint32(1)
-	for i := range 40 {
-		seed := make([]byte, 60+i*40)
+	for i := range 100 {
+		seed := make([]byte, 60+i*16)
 		for k := range seed {
 			state = state*1664525 + 1013904223
 			seed[k] = byte(state >> 24)
