@@ -98,9 +98,10 @@ func (f *fakeTable) has(set string, keys ...string) {
 // fakeTracker is conntrack in memory.
 type fakeTracker struct {
 	flows    []conntrack.Flow
-	batches  []string // what was committed
-	refusal  error    // of every Commit
-	searched func()   // before a Select returns
+	anchors  []netip.AddrPort // that an earlier daemon has left
+	batches  []string         // what was committed
+	refusal  error            // of every Commit
+	searched func()           // before a Select returns
 }
 
 // Commit implements Tracker.
@@ -138,6 +139,9 @@ func (f *fakeTracker) Select(by conntrack.Filter) (flows []conntrack.Flow, err e
 	}
 	return flows, nil
 }
+
+// Anchors implements Tracker.
+func (f *fakeTracker) Anchors() []netip.AddrPort { return f.anchors }
 
 // MaxExpectations, RenewEvery and Helper implement Tracker.
 func (f *fakeTracker) MaxExpectations() int      { return 4 }

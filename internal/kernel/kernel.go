@@ -31,6 +31,7 @@ type Tracker interface {
 	Lookup(conntrack.Tuple) (conntrack.Flow, error)
 	Delete(conntrack.Tuple) error
 	Select(conntrack.Filter) ([]conntrack.Flow, error)
+	Anchors() []netip.AddrPort
 	MaxExpectations() int
 	RenewEvery() time.Duration
 	Helper() conntrack.Helper

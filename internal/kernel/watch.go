@@ -63,11 +63,30 @@ func (k *Kernel) Adopt(adopt func(m nat.Change)) error {
 		}
 	}
 	k.sweepDue = true
+	k.closeOrphans()
 	k.mu.Unlock()
 	for _, c := range changes {
 		adopt(c)
 	}
 	return nil
+}
+
+// closeOrphans closes the anchors whose mappings went while no daemon ran, with
+// the firewall's rules or the end of their lease: their expectations would let
+// packets in to the firewall itself.
+func (k *Kernel) closeOrphans() {
+	k.anchors.Reset()
+	for _, public := range k.track.Anchors() {
+		if e := k.public[public]; e == nil || e.forwarded {
+			k.anchors.CloseAnchor(public)
+		}
+	}
+	if k.anchors.Len() == 0 {
+		return
+	}
+	if err := k.track.Commit(&k.anchors); err != nil {
+		k.log.Warn("expectations of an earlier daemon are left", "error", err)
+	}
 }
 
 // Event takes in a flow that began or ended.

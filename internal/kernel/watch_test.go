@@ -396,7 +396,8 @@ func TestAdopt(t *testing.T) {
 	k, table, _ := newFake(t)
 	bind(t, k)
 	apply(t, k, nat.OpenGuard)
-	track := new(fakeTracker)
+	orphan := netip.MustParseAddrPort("203.0.113.1:7200")
+	track := &fakeTracker{anchors: []netip.AddrPort{public, sipPublic, orphan}}
 	next := New(config, table, track, k.log)
 	var got []string
 	if err := next.Adopt(func(c nat.Change) { got = append(got, c.String()) }); err != nil {
@@ -412,6 +413,9 @@ func TestAdopt(t *testing.T) {
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q\nwant %q", got, want)
+	}
+	if got := strings.Join(track.batches, ""); got != "close anchor 203.0.113.1:7200\n" {
+		t.Errorf("of the anchors that are left: %s", got)
 	}
 	// Flows that it has not seen begin end with the stream.
 	track.flows = []conntrack.Flow{incoming(far, public, phone)}
