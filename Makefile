@@ -1,7 +1,9 @@
-# make        builds bin/sipnatd
-# make test   everything that must pass, on a fresh Debian or Ubuntu with Go; as root
-# make demo   a call through a firewall of namespaces, shown step by step; as root
+# make          builds bin/sipnatd
+# make test     everything that must pass, on a fresh Debian or Ubuntu with Go; as root
 # make test-vm  kernel and end-to-end tests again, on Debian's stock kernels; as root
+# make demo     a call through a firewall of namespaces, shown step by step; as root
+#
+# E2E_RUN=pattern chooses end-to-end tests, for "make test" and "make test-vm".
 
 GO ?= go
 
@@ -22,6 +24,9 @@ MAX_SIZE = 8
 
 # Stock kernels of "make test-vm".
 VM_KERNELS ?= 6.1 6.12
+
+# End-to-end tests wait more than they work.
+E2E_PARALLEL ?= 4
 
 # How long "make fuzz-short" runs each target.
 FUZZTIME ?= 10s
@@ -65,10 +70,11 @@ test-kernel:
 .PHONY: test-e2e
 test-e2e: build
 	@echo "=== end-to-end tests, on Linux $$(uname -r)"
-	CGO_ENABLED=0 SIPNATD_BIN=$(DAEMON) $(GO) test -count=1 -timeout 15m $(LAB)
+	CGO_ENABLED=0 SIPNATD_BIN=$(DAEMON) $(GO) test -count=1 -timeout 15m \
+		-parallel $(E2E_PARALLEL) $${E2E_RUN:+-run "$$E2E_RUN"} $(LAB)
 
 # The kernel tests and the main end-to-end tests (E2E_RUN) again, on Debian's stock
-# kernels under qemu. DURATION
+# kernels under qemu: five to eight minutes for each kernel, on two cores.
 .PHONY: test-vm
 test-vm: build
 	@echo "=== kernel and end-to-end tests, on stock Linux $(VM_KERNELS)"
