@@ -175,7 +175,9 @@ func incoming(far, public, inside netip.AddrPort) conntrack.Flow {
 func newFake(t *testing.T) (*Kernel, *fakeTable, *fakeTracker) {
 	table := &fakeTable{t: t, sets: make(map[string]map[string]string)}
 	track := new(fakeTracker)
-	return New(config, table, track, slog.New(slog.DiscardHandler)), table, track
+	k := New(config, table, track, slog.New(slog.DiscardHandler))
+	k.forwards.read = time.Now() // there are none
+	return k, table, track
 }
 
 // apply makes changes of the stream between phone and public, which must succeed.

@@ -18,6 +18,11 @@ import (
 // stream is closed: until the flows that conntrack still knows are deleted.
 const guardLinger = 30 * time.Second
 
+// maxFlows bounds how many flows of a mapping are listed. Media has a few, but
+// while an offer is open anybody may begin some: those beyond are left to the
+// next search.
+const maxFlows = 64
+
 // Table is the daemon's nftables table, as package nft has it.
 type Table interface {
 	Commit(*nft.Batch) error
@@ -48,12 +53,14 @@ type Kernel struct {
 	public   map[netip.AddrPort]*entry
 	inside   map[netip.AddrPort]*entry
 	strays   map[conntrack.Tuple]*entry // whose flow it is, though it has neither endpoint
+	homes    map[netip.Addr]bool        // addresses that a public endpoint has had
 	closing  []*entry                   // in the order in which their guards end
 	elements nft.Batch
 	anchors  conntrack.Batch
 	forwards forwards
 
 	losses    uint64 // of events
+	searches  uint64 // begun
 	lost      bool   // the table, and it could not be restored
 	sweepDue  bool
 	repairDue bool
@@ -75,14 +82,14 @@ type entry struct {
 	closed         bool
 
 	flows   []flow
-	unsure  bool   // events were lost: there may be flows that are not listed
+	unsure  bool   // there may be flows that are not listed
 	packets uint64 // of flows that have ended
 }
 
 // flow is a conntrack entry of a mapping.
 type flow struct {
 	orig conntrack.Tuple
-	id   uint32
+	seen uint64 // in which search, or since
 }
 
 // New returns a Kernel over an installed table.
@@ -92,6 +99,7 @@ func New(config nft.Config, table Table, track Tracker, log *slog.Logger) *Kerne
 		public: make(map[netip.AddrPort]*entry),
 		inside: make(map[netip.AddrPort]*entry),
 		strays: make(map[conntrack.Tuple]*entry),
+		homes:  make(map[netip.Addr]bool),
 	}
 }
 
@@ -177,22 +185,27 @@ func (e *entry) allow(a netip.Addr) {
 }
 
 func (k *Kernel) openEntry(c *nat.Change, now time.Time) {
-	if old := k.public[c.Public]; old != nil {
-		k.forget(old)
-	}
-	if old := k.inside[c.Inside]; old != nil {
-		k.forget(old)
+	for _, old := range []*entry{k.public[c.Public], k.inside[c.Inside]} {
+		if old != nil && !old.closed { // a closed one stays known by its other endpoint
+			k.forget(old)
+		}
 	}
 	e := &entry{
 		inside: c.Inside, public: c.Public, end: now.Add(c.Lease),
 		stream: c.Verb == nat.OpenStream, forwarded: c.Verb == nat.OpenForwarded,
 	}
-	k.public[e.public], k.inside[e.inside] = e, e
+	k.know(e)
 	k.sweepDue = true // flows that began before it are looked for while no packet waits
 	k.putElements(e, c.Lease)
 	if !e.forwarded {
 		k.anchors.OpenAnchor(e.public, c.Lease)
 	}
+}
+
+// know lists an entry by its endpoints.
+func (k *Kernel) know(e *entry) {
+	k.public[e.public], k.inside[e.inside] = e, e
+	k.homes[e.public.Addr()] = true
 }
 
 // putElements adds, or renews, every element of an entry.
@@ -235,14 +248,23 @@ func (k *Kernel) allowEgress(e *entry, far netip.AddrPort) {
 }
 
 // wrong reports whether a flow that belongs to one of the entry's endpoints must
-// go: it began before the mapping, or while the table was away. An untranslated
-// one between networks that need no translation is not ours to judge, nor is
-// another host's flow that happens to leave from the same port.
-func (e *entry) wrong(f conntrack.Flow) bool {
-	if p, ok := f.Translation(e.inside); ok {
-		return p != e.public && p != e.inside
+// go: it began before the mapping, or while the table was away. What leaves by
+// another interface, as into a VPN, or comes by a forward of the administrator's,
+// is not ours to judge, nor is another host's flow that happens to leave from the
+// same port.
+func (k *Kernel) wrong(e *entry, f conntrack.Flow) bool {
+	p, ok := f.Translation(e.inside)
+	if !ok {
+		return f.Orig.Dst == e.public // to the firewall itself
 	}
-	return f.Orig.Dst == e.public // to the firewall itself
+	if p == e.public || !k.homes[p.Addr()] {
+		return false
+	}
+	to, forwarded := netip.AddrPort{}, false
+	if f.Orig.Dst == p {
+		to, forwarded = k.forwarded(p, time.Now())
+	}
+	return !forwarded || to != e.inside
 }
 
 // translates reports whether a flow of one of the entry's endpoints is
@@ -263,7 +285,11 @@ func (e *entry) owns(f conntrack.Flow) bool {
 
 // add lists a flow of the entry.
 func (k *Kernel) add(e *entry, f conntrack.Flow) {
-	e.flows = append(e.flows, flow{f.Orig, f.ID})
+	if len(e.flows) >= maxFlows {
+		e.unsure = true
+		return
+	}
+	e.flows = append(e.flows, flow{f.Orig, k.searches})
 	if !e.translates(f) {
 		k.strays[f.Orig] = e
 	}
@@ -290,27 +316,11 @@ func (k *Kernel) closeEntry(e *entry, now time.Time) {
 		delete(k.strays, f.orig)
 	}
 	if e.unsure {
-		k.deleteAll(e)
+		k.sweepDue = true // it deletes what is left; the guard stands meanwhile
 	}
 	e.closed, e.flows = true, nil
 	e.end = now.Add(guardLinger)
 	k.closing = append(k.closing, e)
-}
-
-// deleteAll searches for the flows of a mapping whose events were missed.
-func (k *Kernel) deleteAll(e *entry) {
-	for _, f := range []conntrack.Filter{
-		{Orig: conntrack.Tuple{Src: e.inside}}, {Reply: conntrack.Tuple{Src: e.inside}},
-	} {
-		flows, err := k.track.Select(f)
-		if err != nil {
-			k.log.Warn("flows of a closed stream may linger", "public", e.public, "error", err)
-			return
-		}
-		for _, f := range flows {
-			k.delete(f.Orig)
-		}
-	}
 }
 
 func (k *Kernel) delete(t conntrack.Tuple) {

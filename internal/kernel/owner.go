@@ -62,12 +62,14 @@ func (k *Kernel) outside(name string) bool {
 }
 
 // boundLocally reports whether a local socket has the endpoint, by trying to
-// take it.
+// take it. A port that may not be tried counts as one that is taken; an address
+// that is not the machine's has no sockets.
 func boundLocally(ep netip.AddrPort) bool {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return false
 	}
 	defer unix.Close(fd)
-	return errors.Is(unix.Bind(fd, &unix.SockaddrInet4{Port: int(ep.Port()), Addr: ep.Addr().As4()}), unix.EADDRINUSE)
+	err = unix.Bind(fd, &unix.SockaddrInet4{Port: int(ep.Port()), Addr: ep.Addr().As4()})
+	return err != nil && !errors.Is(err, unix.EADDRNOTAVAIL)
 }

@@ -18,6 +18,9 @@ const (
 	// processor than a small one, which is searched every second if need be.
 	sweepPause = 20
 
+	// sweepChunk is how many flows of a search are looked at while packets wait.
+	sweepChunk = 1000
+
 	// renewBatch is how many anchors are renewed in one exchange.
 	renewBatch = 64
 
@@ -45,7 +48,7 @@ func (k *Kernel) Adopt(adopt func(m nat.Change)) error {
 				e.forwarded, verb = true, nat.OpenForwarded
 			}
 		}
-		k.public[e.public], k.inside[e.inside] = e, e
+		k.know(e)
 		c := nat.Change{Verb: verb, Inside: m.Inside, Public: m.Public, Lease: m.Expires}
 		changes = append(changes, c)
 		c.Lease = 0
@@ -112,12 +115,18 @@ func (k *Kernel) Event(ev conntrack.Event) {
 			e.flows = slices.Delete(e.flows, i, i+1)
 			delete(k.strays, ev.Flow.Orig)
 			e.packets += ev.Flow.OrigPackets + ev.Flow.ReplyPackets
+			k.sweepDue = k.sweepDue || e.unsure // there is room for another one
 		}
-	case e.closed, e.wrong(ev.Flow):
+	case k.ends(e, ev.Flow):
 		k.delete(ev.Flow.Orig) // it began while its stream was being closed or opened
 	case i < 0 && e.owns(ev.Flow):
 		k.add(e, ev.Flow)
 	}
+}
+
+// ends reports whether a flow of an entry must be deleted.
+func (k *Kernel) ends(e *entry, f conntrack.Flow) bool {
+	return e.closed && e.owns(f) || k.wrong(e, f)
 }
 
 // entryOf returns the entry that one of the flow's endpoints belongs to, or nil.
@@ -234,34 +243,67 @@ func (k *Kernel) commitElements() error {
 // table is read without the lock, which packets wait for.
 func (k *Kernel) sweep() {
 	k.mu.Lock()
+	k.searches++
 	losses := k.losses
 	k.mu.Unlock()
 	begin := time.Now()
 	flows, err := k.track.Select(conntrack.Filter{})
-	end := time.Now()
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.sweepNext = end.Add(sweepPause * end.Sub(begin))
 	if err != nil {
 		k.log.Warn("the flow table was not searched", "error", err)
-		return
 	}
-	for _, f := range flows {
-		e := k.entryOf(f)
-		switch {
-		case e == nil:
-		case e.closed || e.wrong(f):
-			k.delete(f.Orig)
-		case e.owns(f) && !slices.ContainsFunc(e.flows, func(g flow) bool { return g.orig == f.Orig }):
-			k.add(e, f)
+	k.mu.Lock()
+	end := time.Now()
+	k.sweepNext = end.Add(min(sweepPause*end.Sub(begin), guardLinger/2)) // in time for what was closed
+	if err == nil && k.losses == losses {
+		for _, e := range k.public {
+			e.unsure = false // unless events are lost from now on
 		}
 	}
-	if k.losses != losses {
-		return // events were lost meanwhile: the next search tells
+	k.mu.Unlock()
+	for chunk := range slices.Chunk(flows, sweepChunk) {
+		k.mu.Lock()
+		for _, f := range chunk {
+			k.found(f)
+		}
+		k.mu.Unlock()
 	}
+	if err != nil {
+		return
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	for _, e := range k.public {
-		e.unsure = false
+		k.prune(e)
 	}
+}
+
+// found takes in a flow that a search has told of.
+func (k *Kernel) found(f conntrack.Flow) {
+	e := k.entryOf(f)
+	if e == nil {
+		return
+	}
+	i := slices.IndexFunc(e.flows, func(g flow) bool { return g.orig == f.Orig })
+	switch {
+	case k.ends(e, f):
+		k.delete(f.Orig)
+	case i >= 0:
+		e.flows[i].seen = k.searches
+	case e.owns(f):
+		k.add(e, f)
+	}
+}
+
+// prune unlists flows that two searches in turn did not find: the event of their
+// end was lost. One alone may have a gap where the table has just grown.
+func (k *Kernel) prune(e *entry) {
+	e.flows = slices.DeleteFunc(e.flows, func(f flow) bool {
+		gone := f.seen+1 < k.searches
+		if gone {
+			delete(k.strays, f.orig)
+		}
+		return gone
+	})
 }
 
 // Run keeps anchors alive and the memory of closed streams short until ctx ends.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"sipnatd/conntrack"
+	"sipnatd/internal/nft"
 	"sipnatd/nat"
 )
 
@@ -117,29 +118,30 @@ func TestReopened(t *testing.T) {
 	}
 }
 
-// TestLostEvents: when events were missed, the end of a stream searches for its
-// flows, until a search of all flows has told of them.
+// TestLostEvents: when events were missed, the flows of a stream that has ended
+// are found by the next search, which no packet waits for.
 func TestLostEvents(t *testing.T) {
 	for _, c := range []struct {
 		name     string
 		searched bool // before the stream ends
 		again    bool // events are lost during that search
-		searches int  // that the end needs
+		left     int  // at the end of the stream
 	}{
 		{"not searched since", false, false, 2},
 		{"searched since", true, false, 0},
-		{"lost during the search", true, true, 2},
+		{"lost during the search", true, true, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			k, _, track := newFake(t)
 			apply(t, k, nat.OpenStream)
+			late := outgoing(phone, netip.MustParseAddrPort("198.51.100.21:6000"), public)
 			track.flows = []conntrack.Flow{incoming(far, public, phone), outgoing(phone, far, public)}
 			k.Event(conntrack.Event{Lost: true})
 			if c.searched {
 				if c.again {
 					track.searched = func() {
-						track.searched = nil
 						k.Event(conntrack.Event{Lost: true})
+						track.flows = append(track.flows, late)
 					}
 				}
 				if !k.tick(time.Now()) {
@@ -147,14 +149,99 @@ func TestLostEvents(t *testing.T) {
 				}
 				k.sweep()
 			}
-			searches := 0
-			track.searched = func() { searches++ }
+			track.searched = func() { t.Error("the end of the stream searches itself") }
 			apply(t, k, nat.CloseStream)
+			track.searched = nil
+			want := c.left
+			if c.again {
+				want++
+			}
+			if len(track.flows) != want {
+				t.Errorf("%d flows are left at the end, want %d", len(track.flows), want)
+			}
+			if !k.tick(time.Now().Add(guardLinger / 2)) {
+				if want > 0 {
+					t.Error("no search is due")
+				}
+				return
+			}
+			k.sweep()
 			if len(track.flows) > 0 {
 				t.Errorf("flows outlive the stream: %v", track.flows)
 			}
-			if searches != c.searches {
-				t.Errorf("the end took %d searches, want %d", searches, c.searches)
+		})
+	}
+}
+
+// TestManyFlows: while an offer is open, anybody may begin flows. What is listed
+// of them is bounded, and all go with the stream.
+func TestManyFlows(t *testing.T) {
+	k, _, track := newFake(t)
+	apply(t, k, nat.OpenStream)
+	e := k.public[public]
+	second(k)
+	for port := range uint16(3 * maxFlows) {
+		f := incoming(netip.AddrPortFrom(far.Addr(), 10000+port), public, phone)
+		track.flows = append(track.flows, f)
+		k.Event(conntrack.Event{Flow: f})
+	}
+	if len(e.flows) != maxFlows {
+		t.Errorf("%d flows are listed", len(e.flows))
+	}
+	k.Event(conntrack.Event{Flow: track.flows[0], Destroyed: true})
+	track.flows = track.flows[1:]
+	k.sweepNext = time.Time{}
+	second(k)
+	if len(e.flows) != maxFlows {
+		t.Errorf("%d flows are listed after one has ended and the next was searched for", len(e.flows))
+	}
+	apply(t, k, nat.CloseStream)
+	k.sweepNext = time.Time{}
+	second(k)
+	if len(track.flows) > 0 {
+		t.Errorf("%d flows outlive the stream", len(track.flows))
+	}
+}
+
+// TestPrune: a flow whose end nobody told of does not stay listed for ever.
+func TestPrune(t *testing.T) {
+	k, _, track := newFake(t)
+	apply(t, k, nat.OpenStream)
+	other := incoming(far, public, phone)
+	stray := outgoing(netip.MustParseAddrPort("10.0.0.10:9999"), far, netip.MustParseAddrPort("203.0.113.1:9999"))
+	stray.Anchor = public
+	track.flows = []conntrack.Flow{other}
+	k.Event(conntrack.Event{Flow: other})
+	k.Event(conntrack.Event{Flow: stray})
+	for range 3 {
+		k.sweep()
+	}
+	if e := k.public[public]; len(e.flows) != 1 || e.flows[0].orig != other.Orig || len(k.strays) != 0 {
+		t.Errorf("listed: %v, strays %v", e.flows, k.strays)
+	}
+}
+
+// TestOthersFlows: a phone's socket may have flows that are not ours.
+func TestOthersFlows(t *testing.T) {
+	forward := netip.MustParseAddrPort("203.0.113.1:5062")
+	for _, c := range []struct {
+		name  string
+		flow  conntrack.Flow
+		stays bool
+	}{
+		{"into a VPN", outgoing(phone, far, netip.MustParseAddrPort("10.8.0.2:4000")), true},
+		{"from a VPN", incoming(far, netip.MustParseAddrPort("10.8.0.2:4000"), phone), true},
+		{"by the administrator's forward", incoming(far, forward, phone), true},
+		{"by nobody's forward", incoming(far, netip.MustParseAddrPort("203.0.113.1:5063"), phone), false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			k, _, track := newFake(t)
+			k.forwards = forwards{[]nft.Redirect{{Low: forward.Port(), High: forward.Port(), To: phone}}, time.Now()}
+			apply(t, k, nat.OpenStream)
+			track.flows = []conntrack.Flow{c.flow}
+			k.Event(conntrack.Event{Flow: c.flow})
+			if stays := len(track.flows) == 1; stays != c.stays {
+				t.Errorf("it stays: %v", stays)
 			}
 		})
 	}
@@ -420,6 +507,7 @@ func TestAdopt(t *testing.T) {
 	// Flows that it has not seen begin end with the stream.
 	track.flows = []conntrack.Flow{incoming(far, public, phone)}
 	apply(t, next, nat.CloseGuard, nat.CloseStream)
+	second(next)
 	if len(track.flows) > 0 {
 		t.Errorf("a flow outlives the stream: %v", track.flows)
 	}
