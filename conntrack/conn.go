@@ -32,7 +32,8 @@ type Options struct {
 }
 
 // A Conn is a connection to the kernel's connection tracking. It is safe for
-// concurrent use. Commits wait for one another, but not for the other methods.
+// concurrent use. Commits wait for one another, look-ups and deletions for one
+// another, and none of them for a Select.
 type Conn struct {
 	log    *slog.Logger
 	quiet  *log.Logger // for the library, which tells of every attribute it does not know
@@ -47,6 +48,9 @@ type Conn struct {
 
 	queryMu sync.Mutex // guards query
 	query   *channel
+
+	dumpMu sync.Mutex // guards dump, apart from query: a large table takes its time
+	dump   *channel
 
 	events   *ct.Nfct
 	watching atomic.Bool
@@ -79,6 +83,9 @@ func (c *Conn) dial(netNS int) (err error) {
 	if c.query, err = openChannel(netNS); err != nil {
 		return err
 	}
+	if c.dump, err = openChannel(netNS); err != nil {
+		return err
+	}
 	c.events, err = ct.Open(&ct.Config{NetNS: netNS})
 	return err
 }
@@ -87,7 +94,7 @@ func (c *Conn) dial(netNS int) (err error) {
 // its lifetime ends, so that calls survive the process.
 func (c *Conn) Close() error {
 	var errs []error
-	for _, ch := range []*channel{c.ch, c.query} {
+	for _, ch := range []*channel{c.ch, c.query, c.dump} {
 		if ch != nil {
 			errs = append(errs, ch.close())
 		}
@@ -218,9 +225,9 @@ type expectation struct {
 
 // expectations reads those of all anchors.
 func (c *Conn) expectations() ([]expectation, error) {
-	c.queryMu.Lock()
-	defer c.queryMu.Unlock()
-	entries, err := c.query.nfct.Dump(ct.Expected, ct.IPv4)
+	c.dumpMu.Lock()
+	defer c.dumpMu.Unlock()
+	entries, err := c.dump.nfct.Dump(ct.Expected, ct.IPv4)
 	if err != nil {
 		return nil, fmt.Errorf("conntrack: read expectations: %w", err)
 	}

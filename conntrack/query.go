@@ -113,9 +113,9 @@ func (c *Conn) selectRaw(f Filter) ([]netlink.Message, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.queryMu.Lock()
-	defer c.queryMu.Unlock()
-	return c.query.nfct.Con.Execute(netlink.Message{
+	c.dumpMu.Lock()
+	defer c.dumpMu.Unlock()
+	return c.dump.nfct.Con.Execute(netlink.Message{
 		Header: netlink.Header{Type: typeCtGet, Flags: netlink.Request | netlink.Dump},
 		Data:   append([]byte{f.family(), unix.NFNETLINK_V0, 0, 0}, attrs...),
 	})

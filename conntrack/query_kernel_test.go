@@ -283,6 +283,21 @@ func TestKernelNetNS(t *testing.T) {
 	lookup(t, open(t), anchorTuple(public))
 }
 
+// A message waits for a look-up, which must not wait until a large table has been
+// read.
+func TestKernelLookupDuringSelect(t *testing.T) {
+	newWorld(t)
+	c := open(t)
+	tuple := Tuple{Src: netip.MustParseAddrPort("192.0.2.1:1000"), Dst: netip.MustParseAddrPort("192.0.2.2:2000")}
+	createFlow(t, c, tuple, time.Minute)
+	c.dumpMu.Lock() // as Select does while it reads
+	defer c.dumpMu.Unlock()
+	lookup(t, c, tuple)
+	if err := c.Delete(tuple); err != nil {
+		t.Error(err)
+	}
+}
+
 // createFlow makes a UDP entry without a packet.
 func createFlow(t testing.TB, c *Conn, tuple Tuple, timeout time.Duration) {
 	t.Helper()
