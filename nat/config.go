@@ -52,6 +52,9 @@ type Networks interface {
 	Inside(netip.Addr) bool
 	// Outside reports whether an address is on a network of an outside interface.
 	Outside(netip.Addr) bool
+	// Elsewhere reports whether an address is reached through an interface that
+	// is not outside: an inside one, or one to a DMZ or a VPN.
+	Elsewhere(netip.Addr) bool
 	// Own reports whether an address is one of the firewall's.
 	Own(netip.Addr) bool
 }

@@ -60,6 +60,11 @@ func (fakeNetworks) Outside(a netip.Addr) bool {
 	return netip.MustParsePrefix("203.0.113.0/24").Contains(a)
 }
 
+// Elsewhere knows a DMZ beside the inside network.
+func (n fakeNetworks) Elsewhere(a netip.Addr) bool {
+	return n.Inside(a) || netip.MustParsePrefix("192.0.2.128/25").Contains(a)
+}
+
 func (fakeNetworks) Own(a netip.Addr) bool {
 	return a == netip.MustParseAddr(publicAddr) || a == netip.MustParseAddr("10.0.0.1")
 }

@@ -205,12 +205,12 @@ func (e *Engine) settleEgress(m *mapping) {
 }
 
 // farEndpoint reports whether SDP from outside may have an endpoint expected:
-// what a far party names must not open a way to the firewall itself, nor
-// between inside networks.
+// what a far party names must not open a way to the firewall itself, nor to
+// what stands beside or behind it.
 func (e *Engine) farEndpoint(ep netip.AddrPort) bool {
 	a := ep.Addr()
 	return ep.IsValid() && a.IsGlobalUnicast() && a != e.cfg.Announced &&
-		!e.cfg.Networks.Own(a) && !e.cfg.Networks.Inside(a) && (!private(a) || e.cfg.Networks.Outside(a))
+		!e.cfg.Networks.Own(a) && !e.cfg.Networks.Elsewhere(a) && (!private(a) || e.cfg.Networks.Outside(a))
 }
 
 // expire renews the lease of a mapping that is held. One that nobody holds was

@@ -21,6 +21,9 @@ func (n *networks) Inside(a netip.Addr) bool { return n.faces.Load().InsideNetwo
 // Outside implements nat.Networks.
 func (n *networks) Outside(a netip.Addr) bool { return n.faces.Load().OutsideNetwork(a) }
 
+// Elsewhere implements nat.Networks.
+func (n *networks) Elsewhere(a netip.Addr) bool { return n.faces.Load().Elsewhere(a) }
+
 // Own implements nat.Networks.
 func (n *networks) Own(a netip.Addr) bool { return n.faces.Load().Own(a) }
 

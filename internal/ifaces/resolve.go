@@ -92,6 +92,11 @@ func (t *tables) snapshot(c Config) *Snapshot {
 		}
 		s.byIndex[i.Index] = i
 	}
+	for _, r := range t.routes {
+		if r.dst.Bits() > 0 && s.Side(r.oif) != Outside {
+			s.elsewhere = append(s.elsewhere, r.dst)
+		}
+	}
 	for _, a := range t.addresses {
 		s.own = append(s.own, a.local)
 	}

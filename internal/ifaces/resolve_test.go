@@ -253,3 +253,26 @@ func FuzzNextHops(f *testing.F) {
 		}
 	})
 }
+
+func TestElsewhere(t *testing.T) {
+	tables := home()
+	tables.routes = append(tables.routes,
+		route{dst: prefix("198.51.100.64/28"), oif: 3}, // a DMZ with public addresses
+		route{dst: prefix("192.0.2.0/24"), oif: 3},     // of which a part is outside
+		route{dst: prefix("192.0.2.128/25"), oif: 6})
+	s := tables.snapshot(Config{Inside: []string{"eth0"}})
+	for a, want := range map[string]bool{
+		"10.0.0.99":      true,
+		"10.9.1.1":       true,
+		"192.168.7.7":    true, // the guest network is on neither side
+		"198.51.100.70":  true,
+		"198.51.100.1":   false,
+		"198.51.100.200": false, // by the default route
+		"192.0.2.1":      true,
+		"192.0.2.129":    false,
+	} {
+		if got := s.Elsewhere(addr(a)); got != want {
+			t.Errorf("%s is elsewhere: %v", a, got)
+		}
+	}
+}

@@ -67,7 +67,8 @@ func (i *Interface) equal(o *Interface) bool {
 type Snapshot struct {
 	interfaces []Interface // inside first, each side in the configuration's order or by name
 	byIndex    map[uint32]*Interface
-	own        []netip.Addr // of all interfaces of the machine, in order
+	own        []netip.Addr   // of all interfaces of the machine, in order
+	elsewhere  []netip.Prefix // destinations of routes through interfaces that are not outside, the default route not
 	problems   []string
 }
 
@@ -121,6 +122,26 @@ func (s *Snapshot) InsideNetwork(addr netip.Addr) bool { return s.network(Inside
 // OutsideNetwork reports whether addr is in a network that is reached through
 // an outside interface by a route other than the default one.
 func (s *Snapshot) OutsideNetwork(addr netip.Addr) bool { return s.network(Outside, addr) }
+
+// Elsewhere reports whether addr is reached through an interface that is not
+// outside: inside, or on neither side as a DMZ or a VPN. Of several routes the most
+// specific one counts.
+func (s *Snapshot) Elsewhere(addr netip.Addr) bool {
+	best := 0
+	for _, n := range s.elsewhere {
+		if n.Contains(addr) {
+			best = max(best, n.Bits())
+		}
+	}
+	for i := range s.interfaces {
+		for _, n := range s.interfaces[i].Networks {
+			if s.interfaces[i].Side == Outside && n.Bits() >= best && n.Contains(addr) {
+				return false
+			}
+		}
+	}
+	return best > 0
+}
 
 func (s *Snapshot) network(side Side, addr netip.Addr) bool {
 	for i := range s.interfaces {
