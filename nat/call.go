@@ -20,7 +20,7 @@ type callKey struct {
 // PRACK and BYE transactions.
 type call struct {
 	key          callKey
-	id           string
+	id           string       // the Call-ID, fit for the log
 	binding      *binding     // that it began over
 	bindings     []*binding   // that its messages came over or name as Contact: they stay as long as it
 	peers        []netip.Addr // hosts outside that take part in the signalling
@@ -90,7 +90,7 @@ func (e *Engine) call(w *Worker, t *transaction, outbound bool) *call {
 		if !e.beginsCall(w, t, outbound) {
 			return nil
 		}
-		if c = e.newCall(w, key); c == nil {
+		if c = e.newCall(w, key, outbound); c == nil {
 			return nil
 		}
 	}
@@ -99,7 +99,7 @@ func (e *Engine) call(w *Worker, t *transaction, outbound bool) *call {
 		c.addPeer(w.far.Addr())
 	}
 	if t != nil && t.call == nil && t.final == 0 && m.Request && (negotiates(m.Method) || m.Method == sipmsg.MethodBye) {
-		if len(c.transactions) >= maxCallTransactions {
+		if len(c.transactions) >= room(maxCallTransactions, outbound) {
 			w.limited = true
 			return c
 		}
@@ -128,16 +128,17 @@ func (e *Engine) beginsCall(w *Worker, t *transaction, outbound bool) bool {
 	return outbound && len(w.bodies) > 0 || !outbound && m.Request && m.Method == sipmsg.MethodUpdate && t != nil
 }
 
-func (e *Engine) newCall(w *Worker, key callKey) *call {
+func (e *Engine) newCall(w *Worker, key callKey, outbound bool) *call {
 	h := e.host(w.inside.Addr())
-	if w.limited = len(e.calls) >= e.cfg.Limits.Calls || h.calls >= e.cfg.Limits.CallsPerHost; w.limited {
+	w.limited = len(e.calls) >= room(e.cfg.Limits.Calls, outbound) || h.calls >= room(e.cfg.Limits.CallsPerHost, outbound)
+	if w.limited {
 		e.stats.LimitRefusals++
 		e.log.warn("limit", w.inside.Addr(), "a call gets no media: too many calls are open",
 			"call", e.log.text(w.msg.Bytes(w.msg.CallID)), "of the host", h.calls, "in all", len(e.calls))
 		e.dropHost(w.inside.Addr())
 		return nil
 	}
-	c := &call{key: key, id: string(w.msg.Bytes(w.msg.CallID)), binding: w.binding, active: w.now}
+	c := &call{key: key, id: e.log.text(w.msg.Bytes(w.msg.CallID)), binding: w.binding, active: w.now}
 	c.addPeer(w.far.Addr())
 	h.calls++
 	e.calls[key] = c
@@ -360,7 +361,7 @@ func (c *call) expire(e *Engine, now time.Time) {
 		return
 	}
 	if !c.sessionUntil.IsZero() && now.After(c.sessionUntil) {
-		e.log.info("call closed: its session timer has run out", "call", e.log.text([]byte(c.id)))
+		e.log.info("call closed: its session timer has run out", "call", c.id)
 		e.closeCall(c)
 		return
 	}
@@ -395,7 +396,7 @@ func (c *call) expire(e *Engine, now time.Time) {
 		idle = max(idle, inviteWait) // ringing, which its transaction ends
 	}
 	if now.Sub(c.active) >= idle {
-		e.log.info("call closed: no media", "call", e.log.text([]byte(c.id)), "for", now.Sub(c.active).Round(time.Second))
+		e.log.info("call closed: no media", "call", c.id, "for", now.Sub(c.active).Round(time.Second))
 		e.stats.CallsTimedOut++
 		e.closeCall(c)
 		return

@@ -91,6 +91,15 @@ func (l Limits) withDefaults() Limits {
 	return l
 }
 
+// room returns how much of a limit one side may fill. An eighth is kept for what
+// begins inside: no peer can take a phone's last place.
+func room(limit int, outbound bool) int {
+	if outbound {
+		return limit
+	}
+	return limit - limit/8
+}
+
 func (c Config) withDefaults() Config {
 	if len(c.SIPPorts) == 0 {
 		c.SIPPorts = []uint16{sipPort}

@@ -77,7 +77,7 @@ func (e *Engine) inside(c *call, w *Worker, t *transaction, d *dialog) {
 	m := &w.msg
 	switch {
 	case m.Request && (m.Method == sipmsg.MethodAck || m.Method == sipmsg.MethodPrack):
-		if p := c.pending(w, true); p != nil {
+		if p := c.pending(w, true); p != nil && d != nil {
 			e.agree(c, d, p, w.offered(), p.far)
 			e.agreed(p)
 		} else if t != nil {
@@ -134,7 +134,7 @@ func (e *Engine) outside(c *call, w *Worker, t *transaction, d *dialog) {
 	m := &w.msg
 	switch {
 	case m.Request && (m.Method == sipmsg.MethodAck || m.Method == sipmsg.MethodPrack):
-		if p := c.pending(w, false); p != nil {
+		if p := c.pending(w, false); p != nil && d != nil {
 			e.agree(c, d, p, *p.offer, &w.farMedia)
 			e.agreed(p)
 		} else if t != nil {

@@ -216,18 +216,29 @@ func (e *Engine) outboundParty(w *Worker, u sipmsg.URI, t *transaction, c *call,
 func (e *Engine) remember(w *Worker, u sipmsg.URI, t *transaction, c *call, from, outbound bool) {
 	text := w.msg.Bytes(u.HostPort)
 	if t != nil {
-		if from && t.from == "" {
-			t.from = string(text)
-		} else if !from && t.to == "" {
-			t.to = string(text)
+		if from {
+			keep(&t.from, text)
+		} else {
+			keep(&t.to, text)
 		}
 	}
 	if c != nil && outbound {
-		if from && c.local == "" {
-			c.local = string(text)
-		} else if !from && c.remote == "" {
-			c.remote = string(text)
+		if from {
+			keep(&c.local, text)
+		} else {
+			keep(&c.remote, text)
 		}
+	}
+}
+
+// maxKept bounds the texts of messages that are remembered: a host name has 255
+// bytes at most.
+const maxKept = 300
+
+// keep remembers a text, the first of several, and none that is absurdly long.
+func keep(at *string, text []byte) {
+	if *at == "" && len(text) <= maxKept {
+		*at = string(text)
 	}
 }
 

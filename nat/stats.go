@@ -47,7 +47,7 @@ func (e *Engine) ReportStray(source netip.Addr, inside netip.AddrPort, packets u
 	}
 	call := "unknown"
 	if len(m.sessions) > 0 {
-		call = e.log.text([]byte(m.sessions[0].call.id))
+		call = m.sessions[0].call.id
 	}
 	e.log.warn("stray", source, "media from a host that the far party's SDP does not name is dropped (media_source = any would let it in)",
 		"call", call, "to", inside, "announced as", m.public, "named", fmt.Sprint(m.sources), "packets", packets)

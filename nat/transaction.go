@@ -23,9 +23,10 @@ const (
 )
 
 // transactionKey names a transaction as RFC 3261 section 17.1.3 does: by the
-// branch of the topmost Via and the method. outbound is the request's way.
+// branch of the topmost Via and the method. outbound is the request's way. The
+// Call-ID counts, too, since there are devices with few different branches.
 type transactionKey struct {
-	branch   uint64
+	id       uint64     // hash of branch and Call-ID
 	inside   netip.Addr // the host: it may answer from another port than it is asked on
 	method   sipmsg.Method
 	outbound bool
@@ -60,10 +61,11 @@ func (t *transaction) timer() *timer { return &t.tm }
 func (e *Engine) transactionKey(w *Worker, outbound bool) transactionKey {
 	m := &w.msg
 	k := transactionKey{inside: w.inside.Addr(), method: m.CSeqMethod, outbound: outbound == m.Request}
+	k.id = e.hash(m.Bytes(m.CallID))
 	if branch := m.Bytes(m.Via.Branch); len(branch) > 0 {
-		k.branch = e.hash(branch)
-	} else { // RFC 2543 has no branch; these three identify the request
-		k.branch = e.hash(m.Bytes(m.CallID)) ^ e.hash(m.Bytes(m.FromTag))*3 ^ uint64(m.CSeq)
+		k.id ^= e.hash(branch) * 3
+	} else { // RFC 2543 has none; with these two the Call-ID identifies the request
+		k.id ^= e.hash(m.Bytes(m.FromTag))*3 ^ uint64(m.CSeq)
 	}
 	if m.Request {
 		k.method = m.Method
@@ -84,7 +86,8 @@ func (e *Engine) transaction(w *Worker, outbound bool) *transaction {
 		return t
 	}
 	h := e.host(w.inside.Addr())
-	if len(e.transactions) >= e.cfg.Limits.Transactions || h.transactions >= e.cfg.Limits.TransactionsHost {
+	if len(e.transactions) >= room(e.cfg.Limits.Transactions, outbound) ||
+		h.transactions >= room(e.cfg.Limits.TransactionsHost, outbound) {
 		e.stats.LimitRefusals++
 		e.log.warn("limit", w.inside.Addr(), "a SIP transaction is not remembered: too many are open",
 			"of the host", h.transactions, "in all", len(e.transactions))
@@ -94,7 +97,7 @@ func (e *Engine) transaction(w *Worker, outbound bool) *transaction {
 	e.serial++
 	t = &transaction{key: key, peer: w.far.Addr(), cseq: m.CSeq, serial: e.serial}
 	if outbound {
-		t.sentBy = string(m.Bytes(m.Via.SentBy))
+		keep(&t.sentBy, m.Bytes(m.Via.SentBy))
 	}
 	e.transactions[key] = t
 	h.transactions++

@@ -1,0 +1,137 @@
+package nat
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+)
+
+// TestPeerLeavesRoom has a provider begin as many calls and transactions as it
+// can. The phone can still call.
+func TestPeerLeavesRoom(t *testing.T) {
+	for name, limit := range map[string]func(*Limits){
+		"transactions":        func(l *Limits) { l.Transactions = 16 },
+		"a host's":            func(l *Limits) { l.TransactionsHost = 16 },
+		"calls":               func(l *Limits) { l.Calls = 16 },
+		"a host's calls":      func(l *Limits) { l.CallsPerHost = 16 },
+		"a call's, of itself": func(*Limits) {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, func(c *Config) { limit(&c.Limits) })
+			oneCall := strings.HasPrefix(name, "a call's")
+			w.send(phoneA, provider, []byte(strings.ReplaceAll(string(inviteA), "INVITE", "OPTIONS")))
+			for n := range 100 {
+				id := fmt.Sprintf("flood%d", n)
+				if oneCall {
+					id = callID(inviteA)
+				}
+				w.send(provider, phoneA, []byte(crlf(fmt.Sprintf(`INVITE sip:alice@203.0.113.1 SIP/2.0
+Via: SIP/2.0/UDP 203.0.113.9:5060;branch=z9hG4bKflood%d
+From: <sip:bob@example.org>;tag=b%d
+To: <sip:alice@example.org>
+Call-ID: %s
+CSeq: 1 INVITE
+Content-Length: 0
+
+`, n, n, id))))
+			}
+			if out := string(w.send(phoneA, provider, inviteA)); out == "" || strings.Contains(out, "m=audio 0 ") {
+				t.Errorf("the phone's call is refused:\n%s", out)
+			}
+		})
+	}
+}
+
+func callID(message []byte) string {
+	_, rest, _ := strings.Cut(string(message), "Call-ID: ")
+	id, _, _ := strings.Cut(rest, "\r\n")
+	return id
+}
+
+// TestSameBranch has two of a phone's peers use the same branch: SIPp and some
+// devices have few different ones. Each is answered with what it wrote.
+func TestSameBranch(t *testing.T) {
+	w := newWorld(t, nil)
+	request := func(host, id string) []byte {
+		return []byte(crlf(fmt.Sprintf(`OPTIONS sip:alice@203.0.113.1 SIP/2.0
+Via: SIP/2.0/UDP 203.0.113.9:5060;branch=z9hG4bK-1-1-0
+From: <sip:bob@example.org>;tag=b
+To: <sip:%s>
+Call-ID: %s
+CSeq: 1 OPTIONS
+Content-Length: 0
+
+`, host, id)))
+	}
+	w.send(phoneA, provider, inviteA)
+	w.send(provider, phoneA, request("203.0.113.1:5060", "one"))
+	w.send(provider, phoneA, request("203.0.113.1", "two"))
+	for id, want := range map[string]string{"one": "203.0.113.1:5060", "two": "203.0.113.1"} {
+		out := string(w.send(phoneA, provider, []byte(crlf(fmt.Sprintf(`SIP/2.0 200 OK
+Via: SIP/2.0/UDP 203.0.113.9:5060;branch=z9hG4bK-1-1-0
+From: <sip:bob@example.org>;tag=b
+To: <sip:10.0.0.10>;tag=a
+Call-ID: %s
+CSeq: 1 OPTIONS
+Content-Length: 0
+
+`, id)))))
+		if !strings.Contains(out, "To: <sip:"+want+">") {
+			t.Errorf("the answer to %q is not to %s:\n%s", id, want, out)
+		}
+	}
+}
+
+// TestStrangersAck has a host that may signal to the phone, but has no part in
+// the call, send an ACK with SDP in its name: the stream stays as it was.
+func TestStrangersAck(t *testing.T) {
+	w := newWorld(t, nil)
+	w.send(phoneA, provider, []byte(strings.ReplaceAll(string(inviteA), "INVITE", "OPTIONS")))
+	w.send(provider, phoneA, []byte(crlf(`INVITE sip:alice@203.0.113.1 SIP/2.0
+Via: SIP/2.0/UDP 203.0.113.9:5060;branch=z9hG4bKin
+From: <sip:bob@example.org>;tag=b
+To: <sip:alice@example.org>
+Call-ID: late
+CSeq: 7 INVITE
+Content-Length: 0
+
+`)))
+	w.send(phoneA, provider, []byte(crlf(`SIP/2.0 200 OK
+Via: SIP/2.0/UDP 203.0.113.9:5060;branch=z9hG4bKin
+From: <sip:bob@example.org>;tag=b
+To: <sip:alice@example.org>;tag=a
+Call-ID: late
+CSeq: 7 INVITE
+Content-Type: application/sdp
+
+v=0
+o=- 1 1 IN IP4 10.0.0.10
+s=-
+c=IN IP4 10.0.0.10
+t=0 0
+m=audio 4000 RTP/AVP 8
+`)))
+	stream := netip.MustParseAddrPort("10.0.0.10:4000")
+	if w.engine.mappings[stream] == nil {
+		t.Fatal("no stream is offered")
+	}
+	w.send("203.0.113.66:5060", phoneA, []byte(crlf(`ACK sip:alice@203.0.113.1 SIP/2.0
+Via: SIP/2.0/UDP 203.0.113.66:5060;branch=z9hG4bKevil
+From: <sip:bob@example.org>;tag=x
+To: <sip:alice@example.org>;tag=y
+Call-ID: late
+CSeq: 7 ACK
+Content-Type: application/sdp
+
+v=0
+o=- 1 1 IN IP4 203.0.113.66
+s=-
+c=IN IP4 203.0.113.66
+t=0 0
+m=audio 6000 RTP/AVP 8
+`)))
+	if w.engine.mappings[stream] == nil {
+		t.Error("the stream was closed")
+	}
+}
