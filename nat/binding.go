@@ -279,6 +279,10 @@ func (b *binding) expire(e *Engine, now time.Time) {
 		e.wheel.set(b, end)
 		return
 	}
+	e.closeBinding(b)
+}
+
+func (e *Engine) closeBinding(b *binding) {
 	e.change(Change{Verb: CloseBinding, Inside: b.inside, Public: b.public})
 	delete(e.bindings, b.inside)
 	delete(e.publics, b.public)

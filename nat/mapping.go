@@ -110,7 +110,10 @@ func (e *Engine) addMapping(inside, public netip.AddrPort) *mapping {
 	return m
 }
 
-func (e *Engine) removeMapping(m *mapping) {
+func (e *Engine) closeMapping(m *mapping) {
+	if m.opened {
+		e.change(Change{Verb: CloseStream, Inside: m.inside, Public: m.public})
+	}
 	delete(e.mappings, m.inside)
 	delete(e.media, m.public)
 	e.pool(m.public.Addr()).release(m.public.Port())
@@ -123,11 +126,8 @@ func (e *Engine) removeMapping(m *mapping) {
 func (e *Engine) settle(m *mapping, now time.Time) {
 	m.dirty = false
 	if len(m.sessions) == 0 {
-		if m.opened {
-			e.change(Change{Verb: CloseStream, Inside: m.inside, Public: m.public})
-		}
 		m.tm.deadline = time.Time{}
-		e.removeMapping(m)
+		e.closeMapping(m)
 		return
 	}
 	lease := offerLease
@@ -243,6 +243,5 @@ func (m *mapping) expire(e *Engine, now time.Time) {
 		e.wheel.set(m, now.Add(min(e.cfg.RTPTimeout/4, m.leaseEnd.Sub(now))))
 		return
 	}
-	e.change(Change{Verb: CloseStream, Inside: m.inside, Public: m.public})
-	e.removeMapping(m)
+	e.closeMapping(m)
 }

@@ -33,13 +33,15 @@ type Daemon struct {
 	kernel *kernel.Kernel
 	engine *nat.Engine
 	queues *divert.Divert
+
+	publics map[netip.Addr]bool // outside addresses that mappings may stand on
 }
 
 // Open asks the kernel what it can do, binds the queues and installs the table.
 // What is wrong with the machine is an error, or a warning where the daemon can
 // work all the same.
 func Open(cfg *config.Config, log *slog.Logger) (_ *Daemon, err error) {
-	d := &Daemon{cfg: cfg, log: log}
+	d := &Daemon{cfg: cfg, log: log, publics: make(map[netip.Addr]bool)}
 	defer func() {
 		if err != nil {
 			d.close()
@@ -93,6 +95,7 @@ func Open(cfg *config.Config, log *slog.Logger) (_ *Daemon, err error) {
 		if c.Lease > 0 {
 			adopted++
 		}
+		d.publics[c.Public.Addr()] = true
 		d.engine.Adopt(c)
 	})
 	if err != nil {
@@ -101,6 +104,7 @@ func Open(cfg *config.Config, log *slog.Logger) (_ *Daemon, err error) {
 	if adopted > 0 {
 		log.Info("taken over from an earlier daemon", "mappings", adopted)
 	}
+	d.renumber(faces)
 	return d, nil
 }
 

@@ -35,6 +35,7 @@ func (d *Daemon) watchInterfaces(ctx context.Context) error {
 			return
 		}
 		d.reportInterfaces(s)
+		d.renumber(s)
 		if slices.Equal(old.Names(ifaces.Inside), s.Names(ifaces.Inside)) &&
 			slices.Equal(old.Names(ifaces.Outside), s.Names(ifaces.Outside)) {
 			return
