@@ -169,7 +169,7 @@ func (e *Engine) dropHost(a netip.Addr) {
 func (e *Engine) pool(public netip.Addr) *ports {
 	p := e.pools[public]
 	if p == nil {
-		p = newPorts(e.cfg.PortLow, e.cfg.PortHigh, e.random)
+		p = newPorts(e.cfg.PortLow, e.cfg.PortHigh, e.random, e.now)
 		e.pools[public] = p
 	}
 	return p

@@ -3,12 +3,13 @@ package nat
 import (
 	"math/rand/v2"
 	"testing"
+	"time"
 )
 
 func anyPort(uint16) bool { return true }
 
 func testPorts(low, high uint16) *ports {
-	return newPorts(low, high, rand.New(rand.NewPCG(3, 4)))
+	return newPorts(low, high, rand.New(rand.NewPCG(3, 4)), func() time.Time { return time.Unix(1_700_000_000, 0) })
 }
 
 func TestPortsRange(t *testing.T) {
@@ -84,6 +85,45 @@ func TestPortsRelease(t *testing.T) {
 	p.release(7070)
 	if p.free != free || p.find(2, anyPort) != 7070 {
 		t.Error("a released port cannot be found")
+	}
+}
+
+// TestPortsRest gives a pair back: it is handed out again after a while, or at once
+// where there is no other.
+func TestPortsRest(t *testing.T) {
+	p := testPorts(7070, 7073)
+	now := time.Unix(1_700_000_000, 0)
+	p.now = func() time.Time { return now }
+	take := func() uint16 {
+		port := p.find(2, anyPort)
+		p.mark(port)
+		p.mark(port + 1)
+		return port
+	}
+	give := func(port uint16) {
+		p.release(port)
+		p.release(port + 1)
+	}
+	first := take()
+	give(first)
+	for range 20 {
+		if port := p.find(2, anyPort); port == first {
+			t.Fatal("a port is handed out right after its call")
+		}
+	}
+	second := take()
+	if port := take(); port != first {
+		t.Errorf("the only free pair is %d, found %d", first, port)
+	}
+	give(first)
+	give(second)
+	now = now.Add(portRest)
+	seen := map[uint16]bool{}
+	for range 50 {
+		seen[p.find(2, anyPort)] = true
+	}
+	if len(seen) != 2 || len(p.resting) != 0 {
+		t.Errorf("after their rest %v are handed out, %d rest", seen, len(p.resting))
 	}
 }
 
