@@ -135,3 +135,16 @@ m=audio 6000 RTP/AVP 8
 		t.Error("the stream was closed")
 	}
 }
+
+// TestManyStrays has many hosts send to one stream. The log tells of the first.
+func TestManyStrays(t *testing.T) {
+	w := newWorld(t, nil)
+	w.send(phoneA, provider, inviteA)
+	w.send(provider, phoneA, answerA)
+	for n := range byte(100) {
+		w.engine.ReportStray(netip.AddrFrom4([4]byte{192, 0, 2, n}), netip.MustParseAddrPort("10.0.0.10:4000"), 1)
+	}
+	if n := strings.Count(w.log.String(), "does not name"); n != maxStrays {
+		t.Errorf("the log has %d lines about it:\n%s", n, w.log)
+	}
+}

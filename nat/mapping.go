@@ -34,6 +34,7 @@ type mapping struct {
 	leaseEnd time.Time
 
 	packets uint64 // carried when last looked, for mappings that nobody holds
+	strays  int    // hosts that were reported
 	tm      timer
 }
 

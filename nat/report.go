@@ -43,10 +43,13 @@ func (r *reporter) due(kind string, host netip.Addr) bool {
 	return true
 }
 
-func (r *reporter) warn(kind string, host netip.Addr, msg string, args ...any) {
-	if r.due(kind, host) {
-		r.log.Warn(msg, append([]any{"host", host}, args...)...)
+// warn reports whether it has written the warning.
+func (r *reporter) warn(kind string, host netip.Addr, msg string, args ...any) bool {
+	if !r.due(kind, host) {
+		return false
 	}
+	r.log.Warn(msg, append([]any{"host", host}, args...)...)
+	return true
 }
 
 func (r *reporter) info(msg string, args ...any) { r.log.Info(msg, args...) }

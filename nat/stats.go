@@ -35,6 +35,9 @@ func (e *Engine) Stats() (Stats, Counts) {
 	return e.stats, Counts{len(e.bindings), len(e.calls), len(e.mappings), len(e.transactions)}
 }
 
+// maxStrays bounds how many hosts are reported for one stream.
+const maxStrays = 3
+
 // ReportStray tells the log, in words, of packets that the guard dropped:
 // source sent to a stream's inside endpoint, and is no host that the call's SDP
 // named.
@@ -45,10 +48,16 @@ func (e *Engine) ReportStray(source netip.Addr, inside netip.AddrPort, packets u
 	if m == nil {
 		return // closed; what comes late is nobody's fault
 	}
+	if m.strays == maxStrays {
+		return // whoever has many addresses must not fill the log
+	}
 	call := "unknown"
 	if len(m.sessions) > 0 {
 		call = m.sessions[0].call.id
 	}
-	e.log.warn("stray", source, "media from a host that the far party's SDP does not name is dropped (media_source = any would let it in)",
+	told := e.log.warn("stray", source, "media from a host that the far party's SDP does not name is dropped (media_source = any would let it in)",
 		"call", call, "to", inside, "announced as", m.public, "named", fmt.Sprint(m.sources), "packets", packets)
+	if told {
+		m.strays++
+	}
 }
