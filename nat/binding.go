@@ -123,10 +123,7 @@ func (e *Engine) translation(inside, far netip.AddrPort) (public netip.AddrPort,
 
 // mayBind reports whether an inside endpoint can have a binding.
 func (e *Engine) mayBind(inside netip.AddrPort) bool {
-	held := 0
-	if h := e.hosts[inside.Addr()]; h != nil {
-		held = h.bindings
-	}
+	held := e.held(inside.Addr()).bindings
 	if len(e.bindings) >= e.cfg.Limits.Bindings || held >= e.cfg.Limits.BindingsPerHost {
 		e.stats.LimitRefusals++
 		e.log.warn("limit", inside.Addr(), "no binding for a SIP endpoint: too many are open",

@@ -158,6 +158,14 @@ func (e *Engine) host(a netip.Addr) *host {
 	return h
 }
 
+// held returns what a host holds.
+func (e *Engine) held(a netip.Addr) (h host) {
+	if p := e.hosts[a]; p != nil {
+		h = *p
+	}
+	return h
+}
+
 // dropHost forgets a host that holds nothing.
 func (e *Engine) dropHost(a netip.Addr) {
 	if h := e.hosts[a]; h != nil && *h == (host{}) {

@@ -148,3 +148,21 @@ func TestManyStrays(t *testing.T) {
 		t.Errorf("the log has %d lines about it:\n%s", n, w.log)
 	}
 }
+
+// TestGatewayLimit: what a PBX opens for its gateway counts as the gateway's.
+func TestGatewayLimit(t *testing.T) {
+	w := newWorld(t, func(c *Config) {
+		c.MediaHosts = []netip.Prefix{netip.MustParsePrefix("10.0.0.99/32")}
+		c.Limits.MappingsPerHost = 2
+	})
+	for n, refused := range []bool{false, true} {
+		out := string(w.send(phoneA, provider, []byte(strings.NewReplacer(
+			"c=IN IP4 10.0.0.10", "c=IN IP4 10.0.0.99",
+			"m=audio 4000", fmt.Sprintf("m=audio %d", 4000+10*n),
+			"z9hG4bK", fmt.Sprintf("z9hG4bK%d", n),
+			"Call-ID: ", fmt.Sprintf("Call-ID: %d", n)).Replace(string(inviteA)))))
+		if strings.Contains(out, "m=audio 0 ") != refused {
+			t.Errorf("call %d: refused must be %v:\n%s", n, refused, out)
+		}
+	}
+}

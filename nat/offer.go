@@ -169,7 +169,7 @@ func (e *Engine) openLine(w *Worker, l *mediaLine, m *sipmsg.Media, rtp, rtcp ne
 	}
 	n := m.CountNum
 	if len(w.holds)+2*n > e.cfg.Limits.MappingsPerCall ||
-		e.host(w.inside.Addr()).mappings+2*n > e.cfg.Limits.MappingsPerHost {
+		e.held(rtp.Addr()).mappings+2*n > e.cfg.Limits.MappingsPerHost {
 		e.stats.LimitRefusals++
 		return "too many streams are open"
 	}
@@ -311,7 +311,7 @@ func (e *Engine) candidateMapping(w *Worker, c *sipmsg.Candidate, ep netip.AddrP
 	}
 	m := e.mappings[ep]
 	if m == nil && w.tracked && len(w.holds) < e.cfg.Limits.MappingsPerCall &&
-		e.host(w.inside.Addr()).mappings < e.cfg.Limits.MappingsPerHost {
+		e.held(ep.Addr()).mappings < e.cfg.Limits.MappingsPerHost {
 		m = e.openPort(w, ep, netip.AddrPort{})
 	}
 	w.hold(m, hold{line: c.Media, rtcp: c.Component == 2})
