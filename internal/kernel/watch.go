@@ -117,6 +117,10 @@ func (k *Kernel) Event(ev conntrack.Event) {
 			e.packets += ev.Flow.OrigPackets + ev.Flow.ReplyPackets
 			k.sweepDue = k.sweepDue || e.unsure // there is room for another one
 		}
+	case !e.stream && ev.Flow.Orig.Dst == e.public && ev.Flow.Reply.Src == e.public:
+		// A host that is no peer has sent to the firewall itself: were its flow
+		// deleted at once, each of its packets would begin another one.
+		k.sweepDue = true
 	case k.ends(e, ev.Flow):
 		k.delete(ev.Flow.Orig) // it began while its stream was being closed or opened
 	case i < 0 && e.owns(ev.Flow):

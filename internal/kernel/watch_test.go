@@ -203,6 +203,27 @@ func TestManyFlows(t *testing.T) {
 	}
 }
 
+// TestStrangers: what strangers send to a binding is not answered with work for
+// each packet; their flows are deleted together.
+func TestStrangers(t *testing.T) {
+	k, _, track := newFake(t)
+	bind(t, k)
+	second(k)
+	for port := range uint16(3) {
+		f := incoming(netip.AddrPortFrom(far.Addr(), 7000+port), sipPublic, sipPublic)
+		track.flows = append(track.flows, f)
+		k.Event(conntrack.Event{Flow: f})
+	}
+	if len(track.flows) != 3 {
+		t.Errorf("%d flows were deleted one by one", 3-len(track.flows))
+	}
+	k.sweepNext = time.Time{}
+	second(k)
+	if len(track.flows) != 0 {
+		t.Errorf("%d flows to the firewall stay", len(track.flows))
+	}
+}
+
 // TestPrune: a flow whose end nobody told of does not stay listed for ever.
 func TestPrune(t *testing.T) {
 	k, _, track := newFake(t)
