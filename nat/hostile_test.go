@@ -166,3 +166,15 @@ func TestGatewayLimit(t *testing.T) {
 		}
 	}
 }
+
+// TestNoSDP: a body that only says that it is SDP passes with a warning.
+func TestNoSDP(t *testing.T) {
+	w := newWorld(t, nil)
+	out := string(w.send(phoneA, provider, []byte(strings.Replace(string(inviteA), "v=0", "w=0", 1))))
+	if !strings.Contains(out, "m=audio 4000") || len(w.engine.mappings) != 0 {
+		t.Errorf("%d streams, it leaves as\n%s", len(w.engine.mappings), out)
+	}
+	if !strings.Contains(w.log.String(), "not understood") {
+		t.Errorf("the log is silent about it: %s", w.log)
+	}
+}

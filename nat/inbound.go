@@ -38,11 +38,13 @@ func (e *Engine) inbound(w *Worker) {
 	}
 	w.tracked = c != nil && negotiates(m.CSeqMethod) && (m.Request || m.Status < 300)
 	for _, body := range w.bodies {
-		if w.sdp.Index(m.Raw, body) == nil {
-			n := w.edits.Len()
-			e.inboundSDP(w)
-			w.bodyEdited = w.bodyEdited || w.edits.Len() > n
+		if err := w.sdp.Index(m.Raw, body); err != nil {
+			e.warnSDP(w, err)
+			continue
 		}
+		n := w.edits.Len()
+		e.inboundSDP(w)
+		w.bodyEdited = w.bodyEdited || w.edits.Len() > n
 	}
 	if c == nil {
 		return

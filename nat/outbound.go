@@ -27,11 +27,13 @@ func (e *Engine) outbound(w *Worker, p *Packet) {
 	negotiating := negotiates(m.CSeqMethod) && (m.Request || m.Status < 300)
 	w.tracked, w.refusing = negotiating && c != nil, negotiating && (w.binding == nil || w.limited)
 	for _, body := range w.bodies {
-		if w.sdp.Index(m.Raw, body) == nil {
-			n := w.edits.Len()
-			e.outboundSDP(w)
-			w.bodyEdited = w.bodyEdited || w.edits.Len() > n
+		if err := w.sdp.Index(m.Raw, body); err != nil {
+			e.warnSDP(w, err)
+			continue
 		}
+		n := w.edits.Len()
+		e.outboundSDP(w)
+		w.bodyEdited = w.bodyEdited || w.edits.Len() > n
 	}
 	if c == nil {
 		return

@@ -134,6 +134,12 @@ func (e *Engine) refuse(p *Packet, err error) {
 		"reason", err, "from", p.Src, "to", p.Dst)
 }
 
+// warnSDP tells of a session description that is none, or has too many parts.
+func (e *Engine) warnSDP(w *Worker, err error) {
+	e.log.warn("sdp", w.inside.Addr(), "a session description is not understood: it passed as it is and opened nothing",
+		"reason", err, "call", e.log.text(w.msg.Bytes(w.msg.CallID)), "far", w.far)
+}
+
 // warnSigned tells of a body that was changed although its sender protects it:
 // digest authentication with qop auth-int (RFC 7616 section 3.4.3) and
 // S/MIME (RFC 3261 section 23) cannot survive a NAT.
