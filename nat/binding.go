@@ -115,7 +115,8 @@ func (e *Engine) translation(inside, far netip.AddrPort) (public netip.AddrPort,
 		return netip.AddrPort{}, false, false
 	}
 	public, forwarded, ok = e.kernel.Translation(inside, far)
-	if !ok || e.publics[public] != nil || e.media[public] != nil {
+	if !ok || e.publics[public] != nil || e.media[public] != nil ||
+		e.withdrawn[public.Addr()] && !e.cfg.Networks.Own(public.Addr()) {
 		return netip.AddrPort{}, false, false
 	}
 	return public, forwarded, true

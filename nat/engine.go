@@ -30,6 +30,7 @@ type Engine struct {
 	mappings     map[netip.AddrPort]*mapping // media, by inside endpoint
 	media        map[netip.AddrPort]*mapping // media, by public endpoint
 	pools        map[netip.Addr]*ports       // by public address
+	withdrawn    map[netip.Addr]bool         // public addresses that the firewall has lost
 	transactions map[transactionKey]*transaction
 	calls        map[callKey]*call
 
@@ -57,6 +58,7 @@ func New(cfg Config, kernel Kernel, now func() time.Time, random rand.Source, lo
 		mappings:     make(map[netip.AddrPort]*mapping),
 		media:        make(map[netip.AddrPort]*mapping),
 		pools:        make(map[netip.Addr]*ports),
+		withdrawn:    make(map[netip.Addr]bool),
 		transactions: make(map[transactionKey]*transaction),
 		calls:        make(map[callKey]*call),
 	}

@@ -26,6 +26,7 @@ func (e *Engine) Withdraw(gone func(public netip.Addr) bool) {
 	}
 	for _, b := range e.bindings {
 		if gone(b.public.Addr()) {
+			e.withdrawn[b.public.Addr()] = true // flows that are left say nothing any more
 			b.tm.deadline = time.Time{}
 			e.closeBinding(b)
 		}

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"net/netip"
+	"slices"
 	"testing"
 
 	"sipnatd/internal/lab"
@@ -29,8 +30,12 @@ func TestRenumbering(t *testing.T) {
 	l.FW.Run("ip", "address", "flush", "dev", "ppp0")
 	l.FW.Run("ip", "address", "add", "203.0.113.5/24", "dev", "ppp0")
 	l.WaitClosed()
-	if !l.Until(lab.Moment(), func() bool { return len(l.Bindings()) == 0 }) {
-		t.Errorf("bindings are left on the old address: %v", l.Bindings())
+	old := netip.AddrPortFrom(lab.PublicAddr, 5060)
+	gone := func() bool {
+		return len(l.Bindings()) == 0 && !slices.ContainsFunc(l.Conntracks(), func(f lab.Flow) bool { return f.Touches(old) })
+	}
+	if !l.Until(lab.Moment(), gone) {
+		t.Errorf("left on the old address: bindings %v, flows %v", l.Bindings(), l.Conntracks())
 	}
 
 	seen, _ := alice.Register(bob, 3600)
