@@ -183,6 +183,10 @@ func TestOpenRefusesWrongConfig(t *testing.T) {
 // TestStopsAndStartsUnderLoad: the rule stays in place and packets keep coming
 // while one Divert after the other serves the queue. Each leaves nothing
 // behind, and those packets leave the router that were accepted.
+//
+// Another processor can be about to hand over a packet while a queue ends. Then
+// the packet comes to the next socket, which has the same port ID (that of the
+// process), and the kernel refuses its verdict, for the packet is gone.
 func TestStopsAndStartsUnderLoad(t *testing.T) {
 	const lives = 20
 	kind := queueKinds(t)[0]
@@ -208,7 +212,7 @@ func TestStopsAndStartsUnderLoad(t *testing.T) {
 			}
 		}
 	})
-	var accepted, unread uint64
+	var accepted, unread, gone uint64
 	for range lives {
 		d, stop := n.router.serve(t, Config{First: testQueue, MaxLen: 256}, HandlerFunc(func(int, *Packet) Result {
 			return Result{Rewrite, []byte("short")}
@@ -223,9 +227,10 @@ func TestStopsAndStartsUnderLoad(t *testing.T) {
 			t.Fatal("the queue is still bound")
 		}
 		s := d.Stats()[0]
-		if s.Errors != 0 || s.Rewritten+s.Unread.Total() != s.Packets {
+		if s.Errors > 1 || s.Rewritten+s.Unread.Total() != s.Packets {
 			t.Errorf("%+v", s)
 		}
+		gone += s.Errors
 		accepted += s.Rewritten
 		unread += s.Unread.Total()
 	}
@@ -234,8 +239,8 @@ func TestStopsAndStartsUnderLoad(t *testing.T) {
 	if unread != 0 {
 		t.Errorf("%d packets were not shown to the handler", unread)
 	}
-	if got := passed(); got != accepted {
-		t.Errorf("%d packets leave the router, %d were sent on", got, accepted)
+	if got := passed(); got > accepted || got < accepted-gone {
+		t.Errorf("%d packets leave the router, %d were sent on, %d of them gone before", got, accepted, gone)
 	}
 }
 
