@@ -66,14 +66,15 @@ type Limits struct {
 	BindingsPerHost  int // default 256
 	Calls            int // in all; default 16384
 	CallsPerHost     int // default 2048
-	MappingsPerHost  int // media; default 8192
+	MappingsPerHost  int // media; default seven eighths of the ports, at least those of a call
 	MappingsPerCall  int // default 64
 	Transactions     int // in all; default 131072
 	TransactionsHost int // per inside host; default 16384
 	PeersPerBinding  int // default 64
 }
 
-func (l Limits) withDefaults() Limits {
+// withDefaults fills in what is 0, for a range of so many ports.
+func (l Limits) withDefaults(ports int) Limits {
 	set := func(v *int, d int) {
 		if *v == 0 {
 			*v = d
@@ -83,8 +84,8 @@ func (l Limits) withDefaults() Limits {
 	set(&l.BindingsPerHost, 256)
 	set(&l.Calls, 16384)
 	set(&l.CallsPerHost, 2048)
-	set(&l.MappingsPerHost, 8192)
 	set(&l.MappingsPerCall, 64)
+	set(&l.MappingsPerHost, max(ports-ports/8, l.MappingsPerCall))
 	set(&l.Transactions, 131072)
 	set(&l.TransactionsHost, 16384)
 	set(&l.PeersPerBinding, 64)
@@ -113,7 +114,7 @@ func (c Config) withDefaults() Config {
 	if c.HoldTimeout == 0 {
 		c.HoldTimeout = 2 * time.Hour
 	}
-	c.Limits = c.Limits.withDefaults()
+	c.Limits = c.Limits.withDefaults(int(c.PortHigh) - int(c.PortLow) + 1)
 	return c
 }
 
