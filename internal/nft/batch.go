@@ -87,9 +87,11 @@ func (c cell) text(s shape) string {
 }
 
 // MapBinding makes inside and public each other's translation, for signalling, and
-// has what is sent from and to inside diverted.
+// has what is sent from and to inside diverted. Who is not let in by AllowPeer or
+// the configuration does not reach the firewall itself by way of public either.
 func (b *Batch) MapBinding(inside, public netip.AddrPort, lease time.Duration) {
 	b.put(mapBindings, b.endpoint(public), b.endpoint(inside), lease)
+	b.put(setBound, b.endpoint(public), cell{}, lease)
 	b.put(mapPublics, b.endpoint(inside), b.endpoint(public), lease)
 	b.put(setSignalling, b.endpoint(inside), cell{}, lease)
 }
@@ -108,6 +110,7 @@ func (b *Batch) Unmap(inside, public netip.AddrPort, stream bool) {
 	b.drop(mapPublics, b.endpoint(inside), b.endpoint(public))
 	if !stream {
 		b.drop(mapBindings, b.endpoint(public), b.endpoint(inside))
+		b.drop(setBound, b.endpoint(public), cell{})
 		b.drop(setSignalling, b.endpoint(inside), cell{})
 		return
 	}

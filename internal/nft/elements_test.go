@@ -129,6 +129,7 @@ func TestBatch(t *testing.T) {
 			wantElements(t, table, map[set][]string{
 				setSignalling: {"10.1.0.2:5060"},
 				mapBindings:   {"198.51.100.1:5060 : 10.1.0.2:5060"},
+				setBound:      {"198.51.100.1:5060"},
 				setPeers:      {"198.51.100.2 198.51.100.1:5060"},
 				setKnown:      {"198.51.100.2"},
 				mapStreams:    {"198.51.100.1:7070 : 10.1.0.2:4000"},
@@ -448,6 +449,11 @@ func TestOpenForeign(t *testing.T) {
 			flags timeout
 			elements = { 198.51.100.1 . 7070 timeout 1h expires 59m : 10.1.0.2 . 4000 }
 		}
+		map bindings {
+			type ipv4_addr . inet_service : ipv4_addr . inet_service
+			flags timeout
+			elements = { 198.51.100.1 . 5060 timeout 1h expires 58m : 10.1.0.2 . 5060 }
+		}
 		set guarded {
 			type ipv4_addr
 			flags timeout
@@ -465,8 +471,13 @@ func TestOpenForeign(t *testing.T) {
 	}`)
 	table := open(t, reference())
 	must(t, table.verify())
-	wantElements(t, table, map[set][]string{mapStreams: {"198.51.100.1:7070 : 10.1.0.2:4000"}})
+	wantElements(t, table, map[set][]string{
+		mapStreams:  {"198.51.100.1:7070 : 10.1.0.2:4000"},
+		mapBindings: {"198.51.100.1:5060 : 10.1.0.2:5060"},
+		setBound:    {"198.51.100.1:5060"},
+	})
 	wantLease(t, table, mapStreams, 59*time.Minute)
+	wantLease(t, table, setBound, 58*time.Minute)
 }
 
 // TestOpenRepairs: a table that lacks a chain or rules is made whole.

@@ -142,11 +142,19 @@ func stateNewRelated() rule {
 		expr.CtStateBitNEW|expr.CtStateBitRELATED)
 }
 
-// ipsDstNAT is IPS_DST_NAT of linux/netfilter/nf_conntrack_common.h.
-const ipsDstNAT = 1 << 5
+// Bits of enum ip_conntrack_status in linux/netfilter/nf_conntrack_common.h.
+const (
+	ipsExpected = 1 << 0
+	ipsDstNAT   = 1 << 5
+)
 
 func statusDNAT() rule {
 	return anyBit(&expr.Ct{Key: expr.CtKeySTATUS, Register: reg0}, ipsDstNAT)
+}
+
+// statusExpected matches as long as an expected flow lives, whatever its state.
+func statusExpected() rule {
+	return anyBit(&expr.Ct{Key: expr.CtKeySTATUS, Register: reg0}, ipsExpected)
 }
 
 func limitOver(perSecond uint64, burst uint32) rule {

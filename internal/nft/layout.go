@@ -15,12 +15,17 @@ const tableName = "sipnatd"
 const (
 	guardDrops    = "guard_drops"
 	strangerDrops = "stranger_drops"
+	boundDrops    = "bound_drops"
 )
+
+// counters lists them.
+var counters = [...]string{guardDrops, strangerDrops, boundDrops}
 
 // Chains.
 const (
 	chainPrerouting  = "prerouting"
 	chainPostrouting = "postrouting"
+	chainInput       = "input"
 	chainForward     = "forward"
 
 	chainInbound   = "inbound"
@@ -42,6 +47,7 @@ const (
 	// The leased ones, that batches change.
 	setSignalling
 	mapBindings
+	setBound
 	setPeers
 	setKnown
 	mapStreams
@@ -139,6 +145,7 @@ func (s set) spec() setSpec {
 		setSIPPeers:   {name: "sip_peers", key: address, interval: true},
 		setSignalling: {name: "signalling", key: endpoint, leased: true},
 		mapBindings:   {name: "bindings", key: endpoint, data: endpoint, leased: true},
+		setBound:      {name: "bound", key: endpoint, leased: true},
 		setPeers:      {name: "peers", key: hostPair, leased: true},
 		setKnown:      {name: "known", key: address, leased: true},
 		mapStreams:    {name: "streams", key: endpoint, data: endpoint, leased: true},
@@ -194,6 +201,7 @@ type chain struct {
 const (
 	priorityPrerouting  nftables.ChainPriority = -110 // dstnat - 10
 	priorityPostrouting nftables.ChainPriority = 90   // srcnat - 10
+	priorityInput       nftables.ChainPriority = 290
 	priorityForward     nftables.ChainPriority = 290
 )
 
@@ -205,6 +213,8 @@ func chains(c Config, f Features) []chain {
 			priority: priorityPrerouting, rules: prerouting(c)},
 		{name: chainPostrouting, kind: nftables.ChainTypeNAT, hook: nftables.ChainHookPostrouting,
 			priority: priorityPostrouting, rules: postrouting(c)},
+		{name: chainInput, kind: nftables.ChainTypeFilter, hook: nftables.ChainHookInput,
+			priority: priorityInput, rules: input()},
 		{name: chainForward, kind: nftables.ChainTypeFilter, hook: nftables.ChainHookForward,
 			priority: priorityForward, rules: forward()},
 		{name: chainInbound, rules: inbound()},

@@ -93,6 +93,10 @@ func (t *Table) GuardDrops() (packets uint64, err error) { return t.counter(guar
 // for coming too fast.
 func (t *Table) StrangerDrops() (packets uint64, err error) { return t.counter(strangerDrops) }
 
+// BoundDrops is how many packets to bindings' public endpoints were dropped, since
+// they came from hosts that are no peers.
+func (t *Table) BoundDrops() (packets uint64, err error) { return t.counter(boundDrops) }
+
 func (t *Table) counter(name string) (uint64, error) {
 	t.slow.Lock()
 	defer t.slow.Unlock()

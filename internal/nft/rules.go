@@ -42,6 +42,17 @@ func postrouting(c Config) []rule {
 	return rules
 }
 
+// input takes back what a binding's expectation would admit to the firewall itself:
+// it makes every packet to the public endpoint RELATED, and those of strangers, whom
+// prerouting does not translate, end here.
+func input() []rule {
+	return []rule{
+		// iifname @outside ct status expected ip daddr . udp dport @bound counter name "bound_drops" drop
+		join(iifname(setOutside), statusExpected(), udp(), daddrDport(), in(setBound),
+			counterNamed(boundDrops), drop()),
+	}
+}
+
 // forward finds the direction. Traffic that is not between an inside and an
 // outside interface is none of ours.
 func forward() []rule {

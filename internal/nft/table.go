@@ -140,7 +140,7 @@ func (t *Table) install(cfg Config) error {
 		}
 	}
 	if state != ours {
-		for _, name := range []string{guardDrops, strangerDrops} {
+		for _, name := range counters {
 			conn.AddObj(&nftables.NamedObj{Table: t.table, Name: name, Type: nftables.ObjTypeCounter, Obj: &expr.Counter{}})
 		}
 	}
@@ -264,7 +264,7 @@ func (t *Table) inspect() (tableState, error) {
 	if err != nil {
 		return absent, fmt.Errorf("nft: listing counters: %w", err)
 	}
-	if len(objs) != 2 {
+	if len(objs) != len(counters) {
 		return foreign, nil
 	}
 	return ours, nil
@@ -302,6 +302,11 @@ func (t *Table) salvage() (carried [numSets][]nftables.SetElement, err error) {
 			for _, e := range elems {
 				carried[s] = append(carried[s], nftables.SetElement{Key: e.Key, Val: e.Val, Timeout: e.Expires})
 			}
+		}
+	}
+	if carried[setBound] == nil { // an older version had none
+		for _, e := range carried[mapBindings] {
+			carried[setBound] = append(carried[setBound], nftables.SetElement{Key: e.Key, Timeout: e.Timeout})
 		}
 	}
 	return carried, nil
