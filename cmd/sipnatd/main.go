@@ -6,6 +6,8 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -19,37 +21,58 @@ import (
 
 const defaultConfig = "/etc/siproxd.conf"
 
+// Exit statuses.
+const (
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+// errTold is returned where the reason has been told already, by the log or by
+// the process that waits for this one.
+var errTold = errors.New("the reason has been told")
+
+// usageError is a wrong call of the program.
+type usageError struct{ error }
+
 func main() {
 	err := run(os.Args[1:])
-	switch {
-	case err == nil:
-	case errors.Is(err, flag.ErrHelp):
-		os.Exit(2)
-	default:
-		fmt.Fprintln(os.Stderr, "sipnatd:", err)
-		os.Exit(1)
+	if err == nil {
+		return
 	}
+	if !errors.Is(err, errTold) {
+		fmt.Fprintln(os.Stderr, "sipnatd:", err)
+	}
+	if errors.As(err, new(usageError)) {
+		os.Exit(exitUsage)
+	}
+	os.Exit(exitFailed)
 }
 
 // run starts the daemon, in the background if the configuration says so, and
 // returns when it has ended.
 func run(args []string) error {
 	flags := flag.NewFlagSet("sipnatd", flag.ContinueOnError)
-	file := flags.String("c", defaultConfig, "configuration `file`")
-	debug := flags.String("d", "", "debug `mask`: a number or names, overrides debug_level")
-	if err := flags.Parse(args); err != nil {
-		return flag.ErrHelp
+	flags.SetOutput(io.Discard)
+	file := flags.String("c", defaultConfig, "")
+	debug := flags.String("d", "", "")
+	err := flags.Parse(args)
+	if err == nil && flags.NArg() > 0 {
+		err = fmt.Errorf("unexpected argument %q", flags.Arg(0))
 	}
-	if flags.NArg() > 0 {
-		return fmt.Errorf("unexpected argument %q; see sipnatd -h", flags.Arg(0))
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		printUsage(os.Stdout)
+		return nil
+	case err != nil:
+		return usageError{fmt.Errorf("%w; see sipnatd -h", err)}
 	}
-	cfg, err := config.Load(*file)
+	cfg, err := load(*file)
 	if err != nil {
 		return err
 	}
 	if *debug != "" {
 		if cfg.Debug, err = config.ParseDebug(*debug); err != nil {
-			return fmt.Errorf("-d: %w", err)
+			return usageError{fmt.Errorf("-d: %w", err)}
 		}
 	}
 	child := privilege.Detached()
@@ -57,13 +80,25 @@ func run(args []string) error {
 		return privilege.Detach()
 	}
 	err = serve(cfg, child)
-	if err != nil {
-		child.Fail(err)
+	if err == nil || child == nil {
+		return err
 	}
-	return err
+	child.Fail(err)
+	return errTold
+}
+
+func load(file string) (*config.Config, error) {
+	cfg, err := config.Load(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("configuration: %w; an empty file is enough, -c names another", err)
+	}
+	return cfg, err
 }
 
 func serve(cfg *config.Config, child *privilege.Child) error {
+	if err := check(cfg); err != nil {
+		return err
+	}
 	log, err := report.New(cfg.Debug != 0, child != nil)
 	if err != nil {
 		return err
@@ -83,15 +118,38 @@ func serve(cfg *config.Config, child *privilege.Child) error {
 			return fmt.Errorf("user = %s: %w", cfg.User, err)
 		}
 	}
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGUSR1, syscall.SIGHUP)
 	log.Info("ready")
 	if err := child.Ready(); err != nil {
 		return err
 	}
-	status := make(chan os.Signal, 1)
-	signal.Notify(status, syscall.SIGUSR1)
-	err = d.Run(ctx, status)
-	if err == nil {
-		log.Info("stopped: what is in the kernel stays for the rest of its lease, running calls go on")
+	if err := d.Run(ctx, signals); err != nil {
+		log.Error("stopped", "error", err, "sip", fate(cfg))
+		return errTold
 	}
-	return err
+	log.Info("stopped: what is in the kernel stays for the rest of its lease, running calls go on", "sip", fate(cfg))
+	return nil
+}
+
+// check finds what is wrong before anything is changed.
+func check(cfg *config.Config) error {
+	if err := privilege.Need(); err != nil {
+		return err
+	}
+	if cfg.User == "" {
+		return nil
+	}
+	if err := privilege.Check(cfg.User); err != nil {
+		return fmt.Errorf("user = %s: %w", cfg.User, err)
+	}
+	return nil
+}
+
+// fate says what becomes of SIP until the next start.
+func fate(cfg *config.Config) string {
+	if cfg.OnFailure == config.FailDrop {
+		return "is dropped until the next start (on_failure = drop)"
+	}
+	return "passes unchanged until the next start (on_failure = pass)"
 }

@@ -61,7 +61,7 @@ func Open(cfg *config.Config, log *slog.Logger) (_ *Daemon, err error) {
 		return nil, err
 	}
 	if d.track, err = conntrack.Open(conntrack.Options{Logger: log}); err != nil {
-		return nil, fmt.Errorf("conntrack: %w", err)
+		return nil, err
 	}
 	log.Info("conntrack", "helper", d.track.Helper().String(), "reason", d.track.HelperReason())
 	d.reportConntrack()
@@ -81,7 +81,7 @@ func Open(cfg *config.Config, log *slog.Logger) (_ *Daemon, err error) {
 		return nil, err
 	}
 	log.Info("table ip sipnatd installed", "kernel", d.table.Features().String(),
-		"queues", cfg.Queues, "first", cfg.QueueNum, "media_source", string(cfg.MediaSource))
+		"queue_num", cfg.QueueNum, "queues", cfg.Queues, "media_source", string(cfg.MediaSource))
 	d.reportChains()
 
 	d.kernel = kernel.New(tableConfig, d.table, d.track, log)
@@ -109,9 +109,9 @@ func Open(cfg *config.Config, log *slog.Logger) (_ *Daemon, err error) {
 }
 
 // Run serves until ctx ends. What is in the kernel then stays, so that running
-// calls go on: leases end it if no daemon comes back. Whatever comes from status
-// has the counters written to the log.
-func (d *Daemon) Run(ctx context.Context, status <-chan os.Signal) error {
+// calls go on: leases end it if no daemon comes back. A signal has the counters
+// written to the log, but for SIGHUP, which is explained there.
+func (d *Daemon) Run(ctx context.Context, signals <-chan os.Signal) error {
 	defer d.close()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -126,7 +126,7 @@ func (d *Daemon) Run(ctx context.Context, status <-chan os.Signal) error {
 		{"conntrack events", func(ctx context.Context) error { return d.track.Watch(ctx, d.kernel.Event) }},
 		{"interfaces", d.watchInterfaces},
 		{"drops", d.reportDrops},
-		{"status", func(ctx context.Context) error { return d.answerStatus(ctx, status) }},
+		{"signals", func(ctx context.Context) error { return d.answerSignals(ctx, signals) }},
 	}
 	errs := make(chan error, len(tasks))
 	var wait sync.WaitGroup

@@ -4,17 +4,23 @@ import (
 	"context"
 	"log/slog"
 	"os"
+	"syscall"
 
 	"sipnatd/sipmsg"
 )
 
-// answerStatus writes the counters to the log for each signal.
-func (d *Daemon) answerStatus(ctx context.Context, ask <-chan os.Signal) error {
+// answerSignals writes the counters to the log for each signal. SIGHUP, with
+// which other daemons read their configuration again, is told why it does not.
+func (d *Daemon) answerSignals(ctx context.Context, signals <-chan os.Signal) error {
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-ask:
+		case s := <-signals:
+			if s == syscall.SIGHUP {
+				d.log.Warn("SIGHUP changes nothing: settings are read at the start; stop and start, running calls go on meanwhile")
+				continue
+			}
 			d.reportStatus()
 		}
 	}

@@ -94,7 +94,7 @@ func (d *Daemon) reportChains() {
 func refuseSecondRewriter() error {
 	found, err := nft.SIPHelperRules()
 	if err != nil || len(found) == 0 {
-		return nil // what cannot be read is for `sipnatd check`
+		return nil // what cannot be read is no reason not to serve
 	}
 	return fmt.Errorf("the kernel's SIP helper is assigned to flows and would rewrite SIP a second time; remove: %s", strings.Join(found, "; "))
 }

@@ -41,6 +41,13 @@ func Drop(name string) error {
 	return nil
 }
 
+// Check reports whether there is a user (a name or a number) that [Drop] could
+// become, so that a wrong one is found before anything is done.
+func Check(name string) error {
+	_, err := lookup(name)
+	return err
+}
+
 // ErrCgo is why [Drop] cannot work in a program that was built with cgo.
 var ErrCgo = errors.New("not possible in a program built with cgo: build it with CGO_ENABLED=0")
 

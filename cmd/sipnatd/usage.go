@@ -1,0 +1,39 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"sipnatd/internal/config"
+)
+
+// printUsage writes the text for -h: what can be given, and what can be set.
+func printUsage(w io.Writer) {
+	fmt.Fprintf(w, `Usage: sipnatd [-c file] [-d classes]
+
+Lets SIP phones work through a masquerading firewall: rewrites the SIP that the
+firewall forwards, and has the kernel translate the media.
+
+  -c file      configuration, default %s; an empty one is enough
+  -d classes   debug messages, in place of debug_level: all, none, or a number
+  -h           this text
+
+Signals:
+  TERM, INT    stop; running calls go on
+  USR1         write the counters to the log
+
+Exit status:
+  0            stopped, or is in the background and ready (daemonize)
+  1            could not start, or had to stop; the reason is told
+  2            was called wrongly
+
+Settings of the configuration, with their defaults:
+`, defaultConfig)
+	for _, s := range config.Settings() {
+		fmt.Fprintf(w, "  %-13s =", s.Name)
+		if s.Default != "" {
+			fmt.Fprintf(w, " %s", s.Default)
+		}
+		fmt.Fprintln(w)
+	}
+}
