@@ -83,7 +83,7 @@ func (t *tables) snapshot(c Config) *Snapshot {
 		i := &s.interfaces[n]
 		switch {
 		case i.Index == 0:
-			s.problem("the %s interface %s does not exist", i.Side, i.Name)
+			s.problem("the %s interface %s does not exist: no SIP is handled on it until it does", i.Side, i.Name)
 			continue
 		case !i.Up:
 			s.problem("the %s interface %s is down", i.Side, i.Name)

@@ -57,7 +57,7 @@ func TestSnapshotSides(t *testing.T) {
 			inside: []string{"eth0"}, outside: []string{"guest"}},
 		{name: "given and missing", config: Config{Outside: []string{"ppp1"}},
 			inside: []string{"eth0", "guest"}, outside: []string{"ppp1"},
-			problems: []string{"the outside interface ppp1 does not exist"}},
+			problems: []string{"the outside interface ppp1 does not exist: no SIP is handled on it until it does"}},
 		{name: "given and down", config: Config{Inside: []string{"spare"}},
 			inside: []string{"spare"}, outside: []string{"ppp0"},
 			problems: []string{"the inside interface spare is down"}},

@@ -14,8 +14,8 @@ import (
 // Config says what the table's rules depend on.
 type Config struct {
 	// Inside and Outside name the interfaces of the private networks and those
-	// towards the provider. They need not exist yet. At least one of each, none
-	// on both sides, and no patterns.
+	// towards the provider. They need not exist yet, and a side may have none
+	// for now. None on both sides, and no patterns.
 	Inside, Outside []string
 
 	// SIPPorts are the UDP ports where SIP is spoken, from 1. At least one.
@@ -46,9 +46,6 @@ type Config struct {
 // check reports what the kernel would refuse or, worse, not refuse.
 func (c Config) check() error {
 	var errs []error
-	if len(c.Inside) == 0 || len(c.Outside) == 0 {
-		errs = append(errs, errors.New("an inside and an outside interface are needed"))
-	}
 	for _, name := range slices.Concat(c.Inside, c.Outside) {
 		if name == "" || len(name) >= unix.IFNAMSIZ {
 			errs = append(errs, fmt.Errorf("interface name %q: want 1 to %d bytes", name, unix.IFNAMSIZ-1))

@@ -13,8 +13,7 @@ func TestConfigCheck(t *testing.T) {
 		want   string // in the error; empty: none
 	}{
 		{func(*Config) {}, ""},
-		{func(c *Config) { c.Inside = nil }, "inside"},
-		{func(c *Config) { c.Outside = nil }, "outside"},
+		{func(c *Config) { c.Inside, c.Outside = nil, nil }, ""},
 		{func(c *Config) { c.Inside = []string{"eth0", ""} }, `""`},
 		{func(c *Config) { c.Outside = []string{"a-name-of-16-byt"} }, "1 to 15 bytes"},
 		{func(c *Config) { c.Outside = []string{"a-name-of-15-by"} }, ""},
