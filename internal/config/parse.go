@@ -81,6 +81,10 @@ func (p *parser) parseLine(text string) {
 		return
 	}
 	name, value = strings.TrimSpace(name), strings.TrimSpace(value)
+	if name == "" {
+		p.fail("", "", fmt.Sprintf("%s: a name is missing before the =", printable(text)))
+		return
+	}
 	if s, ok := lookup(name); ok {
 		p.set(s, value)
 		return

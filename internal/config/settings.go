@@ -41,8 +41,10 @@ type Setting struct {
 // Accepts says in words which values the setting takes.
 func (s Setting) Accepts() string {
 	switch s.Kind {
-	case Port, Number, Seconds:
+	case Port, Number:
 		return fmt.Sprintf("%d to %d", s.Min, s.Max)
+	case Seconds:
+		return fmt.Sprintf("%d to %d seconds", s.Min, s.Max)
 	case Ports:
 		return fmt.Sprintf("ports %d to %d, separated by commas or spaces", s.Min, s.Max)
 	case Choice:
@@ -151,7 +153,7 @@ var settings = []Setting{
 		field: func(c *Config) any { return &c.User },
 	}, {
 		Name: "debug_level", Kind: Mask, Default: "0", Choices: debugNames(),
-		Help:  "Debug messages to write: siproxd's numeric mask (-1 for everything) or class names.",
+		Help:  "Write debug messages too, as siproxd's numeric mask or class names. 0 or none: no; in this version anything else writes all of them.",
 		field: func(c *Config) any { return &c.Debug },
 	},
 }

@@ -151,7 +151,7 @@ func (s Setting) parseNumber(v string) (int, error) {
 	case errors.Is(err, strconv.ErrSyntax):
 		return 0, fmt.Errorf("%s is not a number", quoted(v))
 	case err != nil || n < s.Min || n > s.Max:
-		return 0, fmt.Errorf("%s is out of range, %d to %d", printable(v), s.Min, s.Max)
+		return 0, fmt.Errorf("%s is out of range", printable(v))
 	}
 	return n, nil
 }
