@@ -70,6 +70,33 @@ func (f Flow) Inside(public netip.AddrPort) (inside netip.AddrPort, ok bool) {
 	return netip.AddrPort{}, false
 }
 
+// Traffic is what has been carried to and from an inside endpoint. Bytes are
+// those of whole IP packets.
+type Traffic struct {
+	InPackets, InBytes   uint64 // towards the inside endpoint
+	OutPackets, OutBytes uint64 // from it
+}
+
+// Add adds what other flows have carried.
+func (t *Traffic) Add(o Traffic) {
+	t.InPackets += o.InPackets
+	t.InBytes += o.InBytes
+	t.OutPackets += o.OutPackets
+	t.OutBytes += o.OutBytes
+}
+
+// Packets returns the packets of both directions.
+func (t Traffic) Packets() uint64 { return t.InPackets + t.OutPackets }
+
+// Traffic returns the counts of a flow of an inside endpoint by direction. A flow
+// that does not name the endpoint is one that began inside.
+func (f Flow) Traffic(inside netip.AddrPort) Traffic {
+	if f.Reply.Src == inside && f.Orig.Src != inside {
+		return Traffic{f.OrigPackets, f.OrigBytes, f.ReplyPackets, f.ReplyBytes}
+	}
+	return Traffic{f.ReplyPackets, f.ReplyBytes, f.OrigPackets, f.OrigBytes}
+}
+
 // Related reports whether the flow began by an expectation.
 func (f Flow) Related() bool { return f.Status&StatusExpected != 0 }
 

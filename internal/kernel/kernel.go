@@ -81,9 +81,9 @@ type entry struct {
 	end            time.Time // of the lease; of the guard's linger when closed
 	closed         bool
 
-	flows   []flow
-	unsure  bool   // there may be flows that are not listed
-	packets uint64 // of flows that have ended
+	flows  []flow
+	unsure bool              // there may be flows that are not listed
+	ended  conntrack.Traffic // of flows that are over
 }
 
 // flow is a conntrack entry of a mapping.
@@ -318,7 +318,7 @@ func (k *Kernel) closeEntry(e *entry, now time.Time) {
 	if e.unsure {
 		k.sweepDue = true // it deletes what is left; the guard stands meanwhile
 	}
-	e.closed, e.flows = true, nil
+	e.closed = true // its flows are counted as the kernel tells of their end
 	e.end = now.Add(guardLinger)
 	k.closing = append(k.closing, e)
 }
@@ -362,10 +362,10 @@ func (k *Kernel) Packets(publics []netip.AddrPort, counts []uint64) {
 		if e == nil {
 			continue
 		}
-		counts[i] = e.packets
+		counts[i] = e.ended.Packets()
 		for _, f := range e.flows {
 			if now, err := k.track.Lookup(f.orig); err == nil {
-				counts[i] += now.OrigPackets + now.ReplyPackets
+				counts[i] += now.Traffic(e.inside).Packets()
 			}
 		}
 	}

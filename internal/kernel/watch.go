@@ -3,6 +3,7 @@ package kernel
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/netip"
 	"slices"
 	"time"
@@ -114,7 +115,7 @@ func (k *Kernel) Event(ev conntrack.Event) {
 		if i >= 0 {
 			e.flows = slices.Delete(e.flows, i, i+1)
 			delete(k.strays, ev.Flow.Orig)
-			e.packets += ev.Flow.OrigPackets + ev.Flow.ReplyPackets
+			e.ended.Add(ev.Flow.Traffic(e.inside))
 			k.sweepDue = k.sweepDue || e.unsure // there is room for another one
 		}
 	case !e.stream && ev.Flow.Orig.Dst == e.public && ev.Flow.Reply.Src == e.public:
@@ -126,6 +127,17 @@ func (k *Kernel) Event(ev conntrack.Event) {
 	case i < 0 && e.owns(ev.Flow):
 		k.add(e, ev.Flow)
 	}
+}
+
+// report tells the debug log what a stream has carried: a direction without a
+// packet is the one without audio.
+func (e *entry) report(log *slog.Logger) {
+	if !e.stream {
+		return
+	}
+	log.Debug("stream ended", "inside", e.inside, "public", e.public,
+		"packets in", e.ended.InPackets, "bytes in", e.ended.InBytes,
+		"packets out", e.ended.OutPackets, "bytes out", e.ended.OutBytes)
 }
 
 // ends reports whether a flow of an entry must be deleted.
@@ -332,6 +344,7 @@ func (k *Kernel) tick(now time.Time) (sweep bool) {
 	defer k.mu.Unlock()
 	for len(k.closing) > 0 && !k.closing[0].end.After(now) {
 		k.forget(k.closing[0])
+		k.closing[0].report(k.log)
 		k.closing[0] = nil
 		k.closing = k.closing[1:]
 	}
