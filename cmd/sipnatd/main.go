@@ -27,8 +27,8 @@ const (
 	exitUsage  = 2
 )
 
-// errTold is returned where the reason has been told already, by the log or by
-// the process that waits for this one.
+// errTold is returned where the process that waits for this one has been told the
+// reason.
 var errTold = errors.New("the reason has been told")
 
 // usageError is a wrong call of the program.
@@ -75,6 +75,9 @@ func run(args []string) error {
 			return usageError{fmt.Errorf("-d: %w", err)}
 		}
 	}
+	if err := check(cfg); err != nil {
+		return err
+	}
 	child := privilege.Detached()
 	if cfg.Daemonize && child == nil {
 		return privilege.Detach()
@@ -96,14 +99,20 @@ func load(file string) (*config.Config, error) {
 }
 
 func serve(cfg *config.Config, child *privilege.Child) error {
-	if err := check(cfg); err != nil {
-		return err
-	}
 	log, err := report.New(cfg.Debug != 0, child != nil)
 	if err != nil {
 		return err
 	}
 	slog.SetDefault(log)
+	err = work(cfg, child, log)
+	if err != nil && child != nil {
+		log.Error("stopped", "error", err) // whoever waits is told too, but may not be a person
+	}
+	return err
+}
+
+// work is the daemon's life.
+func work(cfg *config.Config, child *privilege.Child, log *slog.Logger) error {
 	for _, w := range cfg.Warnings {
 		log.Warn(w)
 	}
@@ -125,8 +134,7 @@ func serve(cfg *config.Config, child *privilege.Child) error {
 		return err
 	}
 	if err := d.Run(ctx, signals); err != nil {
-		log.Error("stopped", "error", err, "sip", fate(cfg))
-		return errTold
+		return fmt.Errorf("%w; SIP %s", err, fate(cfg))
 	}
 	log.Info("stopped: what is in the kernel stays for the rest of its lease, running calls go on", "sip", fate(cfg))
 	return nil

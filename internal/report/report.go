@@ -23,7 +23,7 @@ func New(debug, background bool) (*slog.Logger, error) {
 	}
 	w, err := syslog.New(syslog.LOG_DAEMON|syslog.LOG_INFO, "sipnatd")
 	if err != nil {
-		return nil, fmt.Errorf("syslog: %w; run in the foreground (daemonize = 0) to log on the standard error stream", err)
+		return nil, fmt.Errorf("syslog: %w; run in the foreground (daemonize = no) to log on the standard error stream", err)
 	}
 	// syslog has a time and a level of its own.
 	opts.ReplaceAttr = func(groups []string, a slog.Attr) slog.Attr {
