@@ -25,7 +25,12 @@ func New(debug, background bool) (*slog.Logger, error) {
 	if err != nil {
 		return nil, fmt.Errorf("syslog: %w; run in the foreground (daemonize = no) to log on the standard error stream", err)
 	}
-	// syslog has a time and a level of its own.
+	return slog.New(newHandler(w, opts)), nil
+}
+
+// newHandler returns the handler of the background. syslog has a time and a level
+// of its own.
+func newHandler(w *syslog.Writer, opts *slog.HandlerOptions) slog.Handler {
 	opts.ReplaceAttr = func(groups []string, a slog.Attr) slog.Attr {
 		if len(groups) == 0 && (a.Key == slog.TimeKey || a.Key == slog.LevelKey) {
 			return slog.Attr{}
@@ -33,7 +38,7 @@ func New(debug, background bool) (*slog.Logger, error) {
 		return a
 	}
 	l := &line{out: w}
-	return slog.New(&handler{slog.NewTextHandler(&l.text, opts), l}), nil
+	return &handler{slog.NewTextHandler(&l.text, opts), l}
 }
 
 // line is the one record that is being formatted.
