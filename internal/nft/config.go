@@ -38,6 +38,11 @@ type Config struct {
 	// dropped otherwise.
 	Bypass bool
 
+	// Helper names a conntrack helper for UDP that SIP flows are given, because no
+	// flowtable takes flows with one off the forward hook. The helper must do
+	// nothing to packets. Empty: none.
+	Helper string
+
 	// QueueFirst is the number of the first queue, Queues how many there are
 	// (0 counts as 1). A flow stays in its queue, in both directions.
 	QueueFirst, Queues uint16

@@ -24,6 +24,18 @@ func expect(t *testing.T, public string) {
 	must(t, track.Commit(&b))
 }
 
+// ownHelper has the helper of our own registered, or skips the test where the
+// kernel has no place for one.
+func ownHelper(t *testing.T) {
+	t.Helper()
+	track, err := conntrack.Open(conntrack.Options{Helpers: []conntrack.Helper{conntrack.HelperOwn}})
+	must(t, err)
+	defer track.Close()
+	if track.Helper() != conntrack.HelperOwn {
+		t.Skip(track.HelperReason())
+	}
+}
+
 // TestBoundInput: what makes a binding reachable for its peers does not make the
 // firewall's own services reachable for strangers, even in a firewall that admits
 // what is related.

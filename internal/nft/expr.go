@@ -142,6 +142,10 @@ func stateNewRelated() rule {
 		expr.CtStateBitNEW|expr.CtStateBitRELATED)
 }
 
+func stateEstablished() rule {
+	return anyBit(&expr.Ct{Key: expr.CtKeySTATE, Register: reg0}, expr.CtStateBitESTABLISHED)
+}
+
 // Bits of enum ip_conntrack_status in linux/netfilter/nf_conntrack_common.h.
 const (
 	ipsExpected = 1 << 0
@@ -163,6 +167,11 @@ func limitOver(perSecond uint64, burst uint32) rule {
 
 func counterNamed(name string) rule {
 	return rule{&expr.Objref{Type: unix.NFT_OBJECT_COUNTER, Name: name}}
+}
+
+// setHelper gives the flow a helper, if it is not confirmed and has none.
+func setHelper(name string) rule {
+	return rule{&expr.Objref{Type: unix.NFT_OBJECT_CT_HELPER, Name: name}}
 }
 
 // updateCounted adds the key to s, or counts and renews it. When the set is full

@@ -147,6 +147,9 @@ func TestListing(t *testing.T) {
 		}
 		t.Run(v.name, func(t *testing.T) {
 			newNamespace(t)
+			if v.config.Helper != "" {
+				ownHelper(t)
+			}
 			want := make(map[string][]string)
 			for chain, rules := range all[v.name] {
 				for _, r := range rules {

@@ -5,6 +5,7 @@ import (
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
+	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 )
 
@@ -27,12 +28,14 @@ const (
 	chainPostrouting = "postrouting"
 	chainInput       = "input"
 	chainForward     = "forward"
+	chainAssign      = "assign"
 
 	chainInbound   = "inbound"
 	chainOutbound  = "outbound"
 	chainGuard     = "guard"
 	chainDivertIn  = "divert_in"
 	chainDivertOut = "divert_out"
+	chainHelper    = "helper"
 )
 
 // set numbers the table's sets and maps, in the order in which they are declared.
@@ -200,10 +203,17 @@ type chain struct {
 // admitted is looked at.
 const (
 	priorityPrerouting  nftables.ChainPriority = -110 // dstnat - 10
+	priorityAssign      nftables.ChainPriority = 80   // srcnat - 20
 	priorityPostrouting nftables.ChainPriority = 90   // srcnat - 10
 	priorityInput       nftables.ChainPriority = 290
 	priorityForward     nftables.ChainPriority = 290
 )
+
+// helperObject declares the object by which rules assign a helper, in table t.
+func helperObject(t *nftables.Table, helper string) *nftables.NamedObj {
+	return &nftables.NamedObj{Table: t, Name: helper, Type: nftables.ObjTypeCtHelper,
+		Obj: &expr.CtHelper{Name: helper, L3Proto: unix.NFPROTO_IPV4, L4Proto: unix.IPPROTO_UDP}}
+}
 
 // chains returns the table's chains for a configuration, in the order in which a
 // packet meets them.
@@ -217,11 +227,14 @@ func chains(c Config, f Features) []chain {
 			priority: priorityInput, rules: input()},
 		{name: chainForward, kind: nftables.ChainTypeFilter, hook: nftables.ChainHookForward,
 			priority: priorityForward, rules: forward()},
+		{name: chainAssign, kind: nftables.ChainTypeFilter, hook: nftables.ChainHookPostrouting,
+			priority: priorityAssign, rules: assign(c)},
 		{name: chainInbound, rules: inbound()},
 		{name: chainOutbound, rules: outbound()},
 		{name: chainGuard, rules: guard(c)},
 		{name: chainDivertIn, rules: divertIn(c, f)},
 		{name: chainDivertOut, rules: divertOut(c, f)},
+		{name: chainHelper, rules: helper(c)},
 	}
 }
 

@@ -66,7 +66,7 @@ func Probe() (Features, error) {
 
 func probe(conn *nftables.Conn) (Features, error) {
 	var f Features
-	scratch := &nftables.Table{Name: fmt.Sprintf("%s_probe_%d", tableName, os.Getpid()), Family: nftables.TableFamilyIPv4}
+	scratch := scratchTable()
 	if err := tryRule(conn, scratch, accept()); err != nil {
 		return f, fmt.Errorf("nft: the kernel refuses a table: %w", err)
 	}
@@ -81,10 +81,24 @@ func probe(conn *nftables.Conn) (Features, error) {
 	return f, err
 }
 
+// scratchTable is one that nobody else has.
+func scratchTable() *nftables.Table {
+	return &nftables.Table{Name: fmt.Sprintf("%s_probe_%d", tableName, os.Getpid()), Family: nftables.TableFamilyIPv4}
+}
+
+// tryHelper finds out whether rules can assign a helper.
+func tryHelper(conn *nftables.Conn, name string) error {
+	scratch := scratchTable()
+	return tryRule(conn, scratch, setHelper(name), helperObject(scratch, name))
+}
+
 // tryRule offers a rule to the kernel in a transaction that also deletes the
 // table again: it is examined, and never seen.
-func tryRule(conn *nftables.Conn, t *nftables.Table, r rule) error {
+func tryRule(conn *nftables.Conn, t *nftables.Table, r rule, needs ...*nftables.NamedObj) error {
 	conn.AddTable(t)
+	for _, object := range needs {
+		conn.AddObj(object)
+	}
 	c := conn.AddChain(&nftables.Chain{Name: "probe", Table: t})
 	conn.AddRule(&nftables.Rule{Table: t, Chain: c, Exprs: r})
 	conn.DelTable(t)

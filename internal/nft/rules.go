@@ -66,6 +66,42 @@ func forward() []rule {
 	}
 }
 
+// assign gives the flows that forward diverts a helper, before they are confirmed.
+// It comes after the queue: a packet whose flow has a helper of user space is
+// confirmed as soon as it leaves the queue, which is before it is translated. And
+// it comes before the translation, when the source is an inside endpoint still.
+func assign(c Config) []rule {
+	if c.Helper == "" {
+		return nil
+	}
+	return []rule{
+		// ct state established accept
+		join(stateEstablished(), accept()),
+		// meta l4proto != udp accept
+		join(notUDP(), accept()),
+		// iifname @outside oifname @inside goto helper
+		join(iifname(setOutside), oifname(setInside), goTo(chainHelper)),
+		// iifname @inside oifname @outside goto helper
+		join(iifname(setInside), oifname(setOutside), goTo(chainHelper)),
+	}
+}
+
+func helper(c Config) []rule {
+	if c.Helper == "" {
+		return nil
+	}
+	return []rule{
+		// udp dport @sip_ports ct helper set "sipnatd"
+		join(udp(), dport(), in(setSIPPorts), setHelper(c.Helper)),
+		// udp sport @sip_ports ct helper set "sipnatd"
+		join(udp(), sport(), in(setSIPPorts), setHelper(c.Helper)),
+		// ip daddr . udp dport @signalling ct helper set "sipnatd"
+		join(udp(), daddrDport(), in(setSignalling), setHelper(c.Helper)),
+		// ip saddr . udp sport @signalling ct helper set "sipnatd"
+		join(udp(), saddrSport(), in(setSignalling), setHelper(c.Helper)),
+	}
+}
+
 // inbound has already been translated: destinations are inside endpoints. Media
 // never leaves the guard chain, so that it is never queued.
 func inbound() []rule {

@@ -50,6 +50,7 @@ func variants() []variant {
 	add("four queues", native, four)
 	add("four queues, bypass", native, fourBypass)
 	add("four queues, no hash", Features{NativeQueue: true}, fourBypass)
+	add("helper", native, func(c *Config) { c.Helper = "sipnatd" })
 	add("xt", xt, nil)
 	add("xt, accept any", xt, func(c *Config) { c.AcceptAny = true })
 	add("xt, media any", xt, func(c *Config) { c.MediaAny = true })
@@ -131,6 +132,7 @@ func TestRules(t *testing.T) {
 		t.Run(v.name, func(t *testing.T) {
 			got := make(map[string][]goldenRule)
 			for _, c := range chains(v.config, v.features) {
+				got[c.name] = nil
 				for i, r := range c.rules {
 					g := goldenRule{}
 					if i < len(want[v.name][c.name]) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 
 	"github.com/google/nftables"
@@ -77,6 +78,13 @@ func (t *Table) Install(cfg Config) error {
 	}
 	t.slow.Lock()
 	defer t.slow.Unlock()
+	if cfg.Helper != "" {
+		if err := tryHelper(t.slow.conn, cfg.Helper); err != nil {
+			t.log.Warn("SIP flows get no conntrack helper: where the firewall moves UDP flows to a flowtable, SIP is not seen any more",
+				"helper", cfg.Helper, "error", err)
+			cfg.Helper = ""
+		}
+	}
 	t.chains = chains(cfg, t.features)
 	return t.install(cfg)
 }
@@ -143,6 +151,9 @@ func (t *Table) install(cfg Config) error {
 		for _, name := range counters {
 			conn.AddObj(&nftables.NamedObj{Table: t.table, Name: name, Type: nftables.ObjTypeCounter, Obj: &expr.Counter{}})
 		}
+	}
+	if cfg.Helper != "" {
+		conn.AddObj(helperObject(t.table, cfg.Helper))
 	}
 	for _, c := range t.chains {
 		d := c.declare(t.table)
@@ -216,11 +227,7 @@ func (t *Table) inspect() (tableState, error) {
 	if err != nil {
 		return absent, fmt.Errorf("nft: listing tables: %w", err)
 	}
-	found := false
-	for _, other := range tables {
-		found = found || other.Name == t.table.Name
-	}
-	if !found {
+	if !slices.ContainsFunc(tables, func(other *nftables.Table) bool { return other.Name == t.table.Name }) {
 		return absent, nil
 	}
 
@@ -264,7 +271,13 @@ func (t *Table) inspect() (tableState, error) {
 	if err != nil {
 		return absent, fmt.Errorf("nft: listing counters: %w", err)
 	}
-	if len(objs) != len(counters) {
+	found := 0
+	for _, o := range objs {
+		if named, ok := o.(*nftables.NamedObj); ok && slices.Contains(counters[:], named.Name) {
+			found++
+		}
+	}
+	if found != len(counters) {
 		return foreign, nil
 	}
 	return ours, nil

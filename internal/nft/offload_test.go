@@ -1,0 +1,81 @@
+package nft
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/nftables"
+)
+
+// flowtable has the world's firewall move UDP flows to a flowtable, or skips the
+// test where the kernel has none.
+func flowtable(t *testing.T) {
+	t.Helper()
+	conn, err := nftables.New()
+	must(t, err)
+	scratch := conn.AddTable(scratchTable())
+	priority := nftables.FlowtablePriority(0)
+	conn.AddFlowtable(&nftables.Flowtable{Table: scratch, Name: "probe",
+		Hooknum: nftables.FlowtableHookIngress, Priority: &priority})
+	conn.DelTable(scratch)
+	if err := conn.Flush(); err != nil {
+		t.Skip("the kernel has no flowtables: ", err)
+	}
+	nftRun(t, `table inet fw {
+		flowtable fast {
+			hook ingress priority 0; devices = { lan0, wan0 };
+		}
+	}
+	insert rule inet fw forward meta l4proto udp ct state established flow add @fast`)
+}
+
+// TestHelperRefused: a helper that the kernel does not have keeps the table from
+// nothing else.
+func TestHelperRefused(t *testing.T) {
+	newNamespace(t)
+	cfg := reference()
+	cfg.Helper = "no-such-helper"
+	table := open(t, cfg)
+	must(t, table.verify())
+	if got := nftList(t, "list", "table", "ip", tableName); strings.Contains(got, cfg.Helper) {
+		t.Errorf("assigned all the same:\n%s", got)
+	}
+}
+
+// TestFlowtable: in a firewall that offloads UDP, SIP stays on the forward hook, is
+// translated as ever, and other flows are offloaded as before. Without a helper
+// the daemon would see no more than the beginning of a flow.
+func TestFlowtable(t *testing.T) {
+	for _, helper := range []string{"sipnatd", ""} {
+		t.Run(fmt.Sprintf("helper %q", helper), func(t *testing.T) {
+			w := newWorld(t)
+			flowtable(t)
+			ownHelper(t)
+			cfg := w.config()
+			cfg.Helper = helper
+			table := open(t, cfg)
+			q := listen(t, 5060, 1)
+			lease(t, table, func(b *Batch) { b.MapBinding(ap(phone+":6000"), ap(public+":6060"), time.Hour) })
+			for _, flow := range []struct{ port, from, peer string }{
+				{"5060", public + ":5060", provider + ":5061"}, // by its port
+				{"6000", public + ":6060", provider + ":5062"}, // by its binding
+			} {
+				a, b := w.host(w.phone, phone+":"+flow.port), w.host(w.provider, flow.peer)
+				// The first three set the flow up and make it offloaded.
+				const messages = 6
+				for i := range messages {
+					out, in := fmt.Sprint("out ", i), fmt.Sprint("in ", i)
+					a.send(flow.peer, out)
+					b.receive(flow.from, out)
+					b.send(flow.from, in)
+					a.receive(flow.peer, in)
+				}
+				if n := len(q.take()); (n == 2*messages) != (helper != "") {
+					t.Errorf("helper %q: %d of %d messages of port %s were queued", helper, n, 2*messages, flow.port)
+				}
+			}
+		})
+	}
+}
