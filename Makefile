@@ -74,7 +74,7 @@ test-e2e: build
 		-parallel $(E2E_PARALLEL) $${E2E_RUN:+-run "$$E2E_RUN"} $(LAB)
 
 # The kernel tests and the main end-to-end tests (E2E_RUN) again, on Debian's stock
-# kernels under qemu: five to eight minutes for each kernel, on two cores.
+# kernels under qemu: about five minutes for each kernel, on two cores.
 .PHONY: test-vm
 test-vm: build
 	@echo "=== kernel and end-to-end tests, on stock Linux $(VM_KERNELS)"
