@@ -1,6 +1,7 @@
 package nat
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"time"
@@ -289,7 +290,7 @@ func (e *Engine) bye(c *call, t *transaction) {
 		return
 	}
 	ended := t.dialog
-	e.release(ended.session)
+	e.end(c, ended, "answered BYE")
 	for _, u := range c.transactions {
 		if u.dialog == ended {
 			e.dropOffer(u)
@@ -329,17 +330,33 @@ func (e *Engine) closeIfOver(c *call) {
 			return
 		}
 	}
-	e.closeCall(c)
+	e.closeCall(c, "nothing is left of it")
+}
+
+// end releases a dialog's session, and tells the log what its media came to: a
+// direction without packets is the one that nobody heard.
+func (e *Engine) end(c *call, d *dialog, why string) {
+	if d.confirmed && d.session != nil && len(d.session.holds) > 0 {
+		var in, out uint64
+		for _, h := range d.session.holds {
+			if !h.rtcp {
+				i, o := e.kernel.Traffic(h.mapping.public)
+				in, out = in+i, out+o
+			}
+		}
+		e.log.info("call ended: "+why, "call", c.id, "host", c.key.inside, "packets in", in, "packets out", out)
+	}
+	e.release(d.session)
 }
 
 // closeCall releases everything that the call holds.
-func (e *Engine) closeCall(c *call) {
+func (e *Engine) closeCall(c *call, why string) {
 	if e.calls[c.key] != c {
 		return
 	}
 	delete(e.calls, c.key)
 	for _, d := range c.dialogs {
-		e.release(d.session)
+		e.end(c, d, why)
 	}
 	for _, t := range c.transactions {
 		e.dropOffer(t)
@@ -361,8 +378,7 @@ func (c *call) expire(e *Engine, now time.Time) {
 		return
 	}
 	if !c.sessionUntil.IsZero() && now.After(c.sessionUntil) {
-		e.log.info("call closed: its session timer has run out", "call", c.id)
-		e.closeCall(c)
+		e.closeCall(c, "its session timer has run out")
 		return
 	}
 	var publics [16]netip.AddrPort
@@ -396,9 +412,8 @@ func (c *call) expire(e *Engine, now time.Time) {
 		idle = max(idle, inviteWait) // ringing, which its transaction ends
 	}
 	if now.Sub(c.active) >= idle {
-		e.log.info("call closed: no media", "call", c.id, "for", now.Sub(c.active).Round(time.Second))
 		e.stats.CallsTimedOut++
-		e.closeCall(c)
+		e.closeCall(c, fmt.Sprintf("no media for %v", now.Sub(c.active).Round(time.Second)))
 		return
 	}
 	e.wheel.set(c, now.Add(e.cfg.RTPTimeout/4))

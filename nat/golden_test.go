@@ -49,6 +49,10 @@ func (k *fakeKernel) Packets(publics []netip.AddrPort, counts []uint64) {
 	}
 }
 
+func (k *fakeKernel) Traffic(public netip.AddrPort) (in, out uint64) {
+	return k.packets[public], k.flow
+}
+
 // fakeNetworks is the README's scenario.
 type fakeNetworks struct{}
 

@@ -29,6 +29,10 @@ type Kernel interface {
 	// with the public endpoint publics[i] have carried so far, both
 	// directions together.
 	Packets(publics []netip.AddrPort, counts []uint64)
+
+	// Traffic returns how many packets the flows of a mapping have carried so
+	// far, towards the inside endpoint and from it.
+	Traffic(public netip.AddrPort) (in, out uint64)
 }
 
 // Verb is what a Change does.

@@ -53,6 +53,8 @@ func (l *ledger) Packets(publics []netip.AddrPort, counts []uint64) {
 	}
 }
 
+func (l *ledger) Traffic(public netip.AddrPort) (in, out uint64) { return l.packets[public], 0 }
+
 func (l *ledger) Apply(changes []Change) error {
 	for _, c := range changes {
 		l.apply(c)

@@ -15,7 +15,7 @@ func (e *Engine) Withdraw(gone func(public netip.Addr) bool) {
 	defer e.mu.Unlock()
 	for _, c := range e.calls {
 		if c.standsOn(gone) {
-			e.closeCall(c)
+			e.closeCall(c, "the firewall has its public address no more")
 		}
 	}
 	for _, m := range e.mappings {

@@ -352,21 +352,38 @@ func (k *Kernel) Translation(inside, far netip.AddrPort) (public netip.AddrPort,
 	return public, f.Orig.Src == far && !f.Related(), true
 }
 
+// Traffic implements nat.Kernel.
+func (k *Kernel) Traffic(public netip.AddrPort) (in, out uint64) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	e := k.public[public]
+	if e == nil {
+		return 0, 0
+	}
+	sum := k.traffic(e)
+	return sum.InPackets, sum.OutPackets
+}
+
+// traffic returns what the flows of an entry, those that are over included, have
+// carried.
+func (k *Kernel) traffic(e *entry) conntrack.Traffic {
+	sum := e.ended
+	for _, f := range e.flows {
+		if now, err := k.track.Lookup(f.orig); err == nil {
+			sum.Add(now.Traffic(e.inside))
+		}
+	}
+	return sum
+}
+
 // Packets implements nat.Kernel.
 func (k *Kernel) Packets(publics []netip.AddrPort, counts []uint64) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for i, p := range publics {
 		counts[i] = 0
-		e := k.public[p]
-		if e == nil {
-			continue
-		}
-		counts[i] = e.ended.Packets()
-		for _, f := range e.flows {
-			if now, err := k.track.Lookup(f.orig); err == nil {
-				counts[i] += now.Traffic(e.inside).Packets()
-			}
+		if e := k.public[p]; e != nil {
+			counts[i] = k.traffic(e).Packets()
 		}
 	}
 }
