@@ -108,6 +108,10 @@ func (c *Conn) Close() error {
 // Helper returns the helper that anchors have.
 func (c *Conn) Helper() Helper { return c.helper }
 
+// HelperName returns the name that the kernel knows the helper by; empty without
+// one.
+func (c *Conn) HelperName() string { return c.policy.name }
+
 // HelperReason says in words which helper was chosen, and why none that is
 // better.
 func (c *Conn) HelperReason() string { return c.reason }

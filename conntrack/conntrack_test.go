@@ -5,7 +5,9 @@ import (
 	"encoding/hex"
 	"errors"
 	"net/netip"
+	"os"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -314,5 +316,16 @@ func TestHelperString(t *testing.T) {
 		if got := h.String(); got != want {
 			t.Errorf("%d: %q, want %q", h, got, want)
 		}
+	}
+}
+
+// TestAutomaticHelpers: a kernel without the sysctl assigns no helper by itself.
+func TestAutomaticHelpers(t *testing.T) {
+	want := false
+	if b, err := os.ReadFile("/proc/sys/net/netfilter/nf_conntrack_helper"); err == nil {
+		want = strings.TrimSpace(string(b)) != "0"
+	}
+	if got, err := AutomaticHelpers(); got != want || err != nil {
+		t.Errorf("%v, %v, want %v", got, err, want)
 	}
 }

@@ -3,6 +3,7 @@ package conntrack
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strconv"
 	"strings"
@@ -24,6 +25,24 @@ func EnableAccounting() (already bool, err error) {
 		return false, fmt.Errorf("conntrack: accounting: %w", err)
 	}
 	return false, nil
+}
+
+// AutomaticHelpers reports whether the kernel gives flows its helpers by itself,
+// without any rule that says so, in the network namespace of the calling thread
+// (sysctl net.netfilter.nf_conntrack_helper, which Linux 6.0 has no more).
+func AutomaticHelpers() (bool, error) {
+	on, err := sysctl("nf_conntrack_helper")
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return on != 0, err
+}
+
+// SIPHelperLoaded reports whether the kernel has its helper nf_conntrack_sip, as a
+// module that is loaded or built in.
+func SIPHelperLoaded() bool {
+	_, err := os.Stat("/sys/module/nf_conntrack_sip")
+	return err == nil
 }
 
 // Limits returns the sizes of the kernel's tables and how much of them is in

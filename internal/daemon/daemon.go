@@ -53,14 +53,15 @@ func Open(cfg *config.Config, log *slog.Logger) (_ *Daemon, err error) {
 	}
 	d.faces.Store(faces)
 	d.reportInterfaces(faces)
-	if err := refuseSecondRewriter(); err != nil {
+	rewriter := d.findRewriter()
+	if err := rewriter.refuse(); err != nil {
 		return nil, err
 	}
 	announced, err := d.announced(faces)
 	if err != nil {
 		return nil, err
 	}
-	if d.track, err = conntrack.Open(conntrack.Options{Logger: log}); err != nil {
+	if d.track, err = conntrack.Open(conntrack.Options{Logger: log, Helpers: rewriter.helpers()}); err != nil {
 		return nil, err
 	}
 	log.Info("conntrack", "helper", d.track.Helper().String(), "reason", d.track.HelperReason())
@@ -217,7 +218,12 @@ func (d *Daemon) engineConfig(announced netip.Addr) nat.Config {
 }
 
 func (d *Daemon) tableConfig(faces *ifaces.Snapshot) nft.Config {
+	helper := ""
+	if d.track.Helper() == conntrack.HelperOwn { // the kernel's own would rewrite
+		helper = d.track.HelperName()
+	}
 	return nft.Config{
+		Helper: helper,
 		Inside: faces.Names(ifaces.Inside), Outside: faces.Names(ifaces.Outside),
 		SIPPorts: d.cfg.SIPPorts, SIPPeers: d.cfg.SIPPeers,
 		AcceptAny:     d.cfg.SIPAccept == config.AcceptAny,

@@ -48,4 +48,7 @@ func (d *Daemon) reportStatus() {
 	if drops, err := d.table.GuardDrops(); err == nil {
 		d.log.Info("guard", "packets dropped", drops)
 	}
+	if drops, err := d.table.BoundDrops(); err == nil {
+		d.log.Info("bindings", "packets of strangers dropped", drops)
+	}
 }

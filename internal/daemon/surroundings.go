@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -75,7 +74,7 @@ func (d *Daemon) reportConntrack() {
 			"has", expectMax, "full use of the range needs", want)
 	}
 	if d.track.Helper() == conntrack.HelperNone {
-		d.log.Warn("without a conntrack helper media is not RELATED: the firewall must accept `ct status dnat` in its forward chain, or load nf_conntrack_sip")
+		d.log.Warn("without a conntrack helper media is not RELATED: the firewall must accept `ct status dnat` in its forward chain, or the kernel have nfnetlink_cthelper or nf_conntrack_sip (with the sysctl net.netfilter.nf_conntrack_helper=0, where it exists)")
 	}
 }
 
@@ -87,14 +86,15 @@ func (d *Daemon) reportChains() {
 	for _, c := range late {
 		d.log.Warn(c.String())
 	}
-}
-
-// refuseSecondRewriter is an error where the kernel's SIP helper is assigned to
-// flows: it would rewrite what this daemon has rewritten.
-func refuseSecondRewriter() error {
-	found, err := nft.SIPHelperRules()
-	if err != nil || len(found) == 0 {
-		return nil // what cannot be read is no reason not to serve
+	if d.track.Helper() == conntrack.HelperOwn {
+		return // which SIP flows have been given, and no flowtable takes those
 	}
-	return fmt.Errorf("the kernel's SIP helper is assigned to flows and would rewrite SIP a second time; remove: %s", strings.Join(found, "; "))
+	offloads, err := nft.OffloadRules()
+	if err != nil {
+		d.log.Debug("the firewall's rules were not all read", "error", err)
+	}
+	if len(offloads) > 0 {
+		d.log.Warn("the firewall moves UDP flows to a flowtable, where SIP is not seen: exempt the SIP ports (udp dport and udp sport), or offload TCP only, or have a kernel with nfnetlink_cthelper",
+			"rules", strings.Join(offloads, "; "))
+	}
 }

@@ -50,6 +50,41 @@ func legacyRedirects() ([]Redirect, error) {
 	return w.found, nil
 }
 
+// legacyTargets names the rules of a table of iptables-legacy whose target is a
+// wanted one.
+func legacyTargets(name string, wanted func(target extension) bool) ([]string, error) {
+	table, err := readLegacy(name)
+	if err != nil || table == nil {
+		return nil, err
+	}
+	builtin := map[string]map[int]string{
+		"raw":    {unix.NF_INET_PRE_ROUTING: "PREROUTING", unix.NF_INET_LOCAL_OUT: "OUTPUT"},
+		"filter": {unix.NF_INET_LOCAL_IN: "INPUT", unix.NF_INET_FORWARD: "FORWARD", unix.NF_INET_LOCAL_OUT: "OUTPUT"},
+	}[name]
+	chains := make(map[uint32]string)
+	for hook, chain := range builtin {
+		chains[table.hooks[hook]] = chain
+	}
+	var found []string
+	chain, place := "", 0
+	for at := uint32(0); ; {
+		e, ok := decodeEntry(table.entries, at)
+		if !ok {
+			return found, nil
+		}
+		if name, ok := chains[at]; ok {
+			chain, place = name, 0
+		}
+		place++
+		if t := e.target(); t.name == "ERROR" { // the head of a chain, with its name
+			chain, place = text(t.info), 0
+		} else if wanted(t) {
+			found = append(found, fmt.Sprintf("rule %d in table %s, chain %s of iptables-legacy", place, name, chain))
+		}
+		at += uint32(e.next)
+	}
+}
+
 // legacyTable is a table of iptables-legacy.
 type legacyTable struct {
 	hooks   [5]uint32 // where in entries each hook's chain starts

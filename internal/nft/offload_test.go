@@ -44,6 +44,33 @@ func TestHelperRefused(t *testing.T) {
 	}
 }
 
+// TestOffloadRules finds the rules that take UDP off the forward hook.
+func TestOffloadRules(t *testing.T) {
+	for _, tt := range []struct {
+		rule  string
+		found bool
+	}{
+		{"flow add @fast", true},
+		{"meta l4proto { tcp, udp } flow add @fast", true},
+		{"ip protocol udp ct state established flow add @fast", true},
+		{"udp dport 5060 flow add @fast", true},
+		{"ip protocol tcp flow add @fast", false},
+		{"meta l4proto tcp ct state established flow add @fast", false},
+		{"ct state established accept", false},
+	} {
+		t.Run(tt.rule, func(t *testing.T) {
+			newWorld(t)
+			flowtable(t)
+			nftRun(t, "flush chain inet fw forward\nadd rule inet fw forward "+tt.rule)
+			got, err := OffloadRules()
+			must(t, err)
+			if (len(got) > 0) != tt.found || tt.found && !strings.Contains(got[0], "in table fw, chain forward") {
+				t.Errorf("found %q", got)
+			}
+		})
+	}
+}
+
 // TestFlowtable: in a firewall that offloads UDP, SIP stays on the forward hook, is
 // translated as ever, and other flows are offloaded as before. Without a helper
 // the daemon would see no more than the beginning of a flow.

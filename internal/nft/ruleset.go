@@ -3,8 +3,10 @@ package nft
 import (
 	"bytes"
 	"cmp"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 
 	"github.com/google/nftables/expr"
@@ -42,19 +44,29 @@ type baseChain struct {
 	priority int32
 }
 
-// nftRedirects reads the DNAT rules of nftables and iptables-nft.
-func nftRedirects() ([]Redirect, error) {
+// dialRuleset begins to read; who asks has to close it.
+func dialRuleset() (*ruleset, error) {
 	ask, err := dialAsker()
 	if err != nil {
 		return nil, err
 	}
-	defer ask.close()
-	s := &ruleset{
+	return &ruleset{
 		ask:   ask,
 		rules: make(map[tableKey]map[string][][]byte),
 		flags: make(map[tableKey]map[string]uint32),
 		sets:  make(map[setKey][]interval),
+	}, nil
+}
+
+func (s *ruleset) close() { s.ask.close() }
+
+// nftRedirects reads the DNAT rules of nftables and iptables-nft.
+func nftRedirects() ([]Redirect, error) {
+	s, err := dialRuleset()
+	if err != nil {
+		return nil, err
 	}
+	defer s.close()
 	s.read()
 	return s.found, errors.Join(s.failures...)
 }
@@ -172,26 +184,84 @@ func (s *ruleset) readRules(table tableKey) error {
 	return nil
 }
 
+// foreignRule is a rule of anybody's.
+type foreignRule struct {
+	table  tableKey
+	chain  string
+	handle uint64
+	exprs  []byte
+}
+
+// String says where the rule is.
+func (r foreignRule) String() string {
+	return fmt.Sprintf("rule handle %d in table %s, chain %s", r.handle, r.table.name, r.chain)
+}
+
+// each goes over all rules that see IPv4 packets.
+func (s *ruleset) each(visit func(foreignRule)) error {
+	msgs, err := s.ask.dump(unix.NFT_MSG_GETRULE, unix.NFPROTO_UNSPEC)
+	if err != nil {
+		return fmt.Errorf("nft: reading the rules: %w", err)
+	}
+	for _, m := range msgs {
+		r := foreignRule{table: tableKey{family: m.family}}
+		for a := range attributes(m.attrs) {
+			switch a.kind {
+			case unix.NFTA_RULE_TABLE:
+				r.table.name = text(a.data)
+			case unix.NFTA_RULE_CHAIN:
+				r.chain = text(a.data)
+			case unix.NFTA_RULE_HANDLE:
+				if len(a.data) == 8 {
+					r.handle = binary.BigEndian.Uint64(a.data)
+				}
+			case unix.NFTA_RULE_EXPRESSIONS:
+				r.exprs = a.data
+			}
+		}
+		if m.family == unix.NFPROTO_IPV4 || m.family == unix.NFPROTO_INET {
+			visit(r)
+		}
+	}
+	return nil
+}
+
 // decodeExpressions decodes the expressions of a rule. What is not understood is
 // left out, or opaque.
 func decodeExpressions(family byte, raw []byte) []any {
 	var exprs []any
-	for item := range attributes(raw) {
-		var name string
-		var data []byte
-		for a := range attributes(item.data) {
-			switch a.kind {
-			case unix.NFTA_EXPR_NAME:
-				name = text(a.data)
-			case unix.NFTA_EXPR_DATA:
-				data = a.data
-			}
-		}
-		if e := decodeExpression(family, name, data); e != nil {
-			exprs = append(exprs, e)
+	for e := range expressions(raw) {
+		if known := decodeExpression(family, e.name, e.data); known != nil {
+			exprs = append(exprs, known)
 		}
 	}
 	return exprs
+}
+
+// expression is one of a rule's, as the kernel lists it.
+type expression struct {
+	name string
+	data []byte // its attributes
+}
+
+// expressions goes over those of a rule.
+func expressions(raw []byte) iter.Seq[expression] {
+	return func(yield func(expression) bool) {
+		for item := range attributes(raw) {
+			var e expression
+			for a := range attributes(item.data) {
+				switch a.kind {
+				case unix.NFTA_EXPR_NAME:
+					e.name = text(a.data)
+				case unix.NFTA_EXPR_DATA:
+					e.data = a.data
+				}
+			}
+			if !yield(e) {
+				return
+			}
+		}
+	}
 }
 
 func decodeExpression(family byte, name string, data []byte) any {

@@ -4,9 +4,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/google/nftables"
-	"github.com/google/nftables/expr"
-	"github.com/google/nftables/xt"
 	"golang.org/x/sys/unix"
 )
 
@@ -15,77 +12,58 @@ const kernelSIP = "sip"
 
 // SIPHelperRules names the rules that assign the kernel's SIP helper to flows, be
 // they of nft, iptables-nft or iptables-legacy. Such flows are rewritten by the
-// kernel, and must not be by the daemon as well.
+// kernel, and must not be by the daemon as well. With an error it returns what it
+// could read.
 func SIPHelperRules() ([]string, error) {
-	conn, err := nftables.New()
+	s, err := dialRuleset()
 	if err != nil {
-		return nil, fmt.Errorf("nft: %w", err)
-	}
-	chains, err := conn.ListChains()
-	if err != nil {
-		return nil, fmt.Errorf("nft: listing chains: %w", err)
-	}
-	var found []string
-	var errs []error
-	for _, c := range chains {
-		rules, err := conn.GetRules(c.Table, c)
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		for _, r := range rules {
-			if assignsSIP(conn, c.Table, r) {
-				found = append(found, fmt.Sprintf("rule handle %d in table %s, chain %s", r.Handle, c.Table.Name, c.Name))
-			}
-		}
-	}
-	legacy, err := legacySIPHelperRules()
-	return append(found, legacy...), errors.Join(append(errs, err)...)
-}
-
-// legacySIPHelperRules finds the rules of iptables-legacy, which has the CT target
-// in its table raw only.
-func legacySIPHelperRules() ([]string, error) {
-	table, err := readLegacy("raw")
-	if err != nil || table == nil {
 		return nil, err
 	}
-	chains := map[uint32]string{
-		table.hooks[unix.NF_INET_PRE_ROUTING]: "PREROUTING",
-		table.hooks[unix.NF_INET_LOCAL_OUT]:   "OUTPUT",
+	defer s.close()
+	objects, err := s.helperObjects()
+	if err != nil {
+		return nil, err
 	}
 	var found []string
-	chain, number := "", 0
-	for at := uint32(0); ; {
-		e, ok := decodeEntry(table.entries, at)
-		if !ok {
-			return found, nil
-		}
-		if name, ok := chains[at]; ok {
-			chain, number = name, 0
-		}
-		number++
-		switch t := e.target(); t.name {
-		case "ERROR": // the head of a chain, with its name
-			chain, number = text(t.info), 0
-		case "CT":
-			if assignedHelper(t.info) == kernelSIP {
-				found = append(found, fmt.Sprintf("rule %d in table raw, chain %s of iptables-legacy", number, chain))
+	err = s.each(func(r foreignRule) {
+		for e := range expressions(r.exprs) {
+			if s.assignsSIP(r.table, e, objects) {
+				found = append(found, r.String())
+				return
 			}
 		}
-		at += uint32(e.next)
-	}
+	})
+	legacy, legacyErr := legacyTargets("raw", func(t extension) bool { // which alone has the CT target
+		return t.name == "CT" && assignedHelper(t.info) == kernelSIP
+	})
+	return append(found, legacy...), errors.Join(append(s.failures, err, legacyErr)...)
 }
 
-func assignsSIP(conn *nftables.Conn, t *nftables.Table, r *nftables.Rule) bool {
-	for _, e := range r.Exprs {
-		switch e := e.(type) {
-		case *expr.Objref:
-			if e.Type == unix.NFT_OBJECT_CT_HELPER && objectHelper(conn, t, e.Name) == kernelSIP {
-				return true
+// assignsSIP tells whether an expression assigns the helper, given the helper that
+// each object stands for.
+func (s *ruleset) assignsSIP(table tableKey, e expression, objects map[setKey]string) bool {
+	switch e.name {
+	case "target":
+		t := decodeXT(e.data)
+		return t.name == "CT" && assignedHelper(t.info) == kernelSIP
+	case "objref":
+		var kind uint32
+		var object, set string
+		for a := range attributes(e.data) {
+			switch a.kind {
+			case unix.NFTA_OBJREF_IMM_TYPE:
+				kind = number(a.data)
+			case unix.NFTA_OBJREF_IMM_NAME:
+				object = text(a.data)
+			case unix.NFTA_OBJREF_SET_NAME:
+				set = text(a.data)
 			}
-		case *expr.Target:
-			if e.Name == "CT" && targetHelper(e) == kernelSIP {
+		}
+		if set == "" {
+			return kind == unix.NFT_OBJECT_CT_HELPER && objects[setKey{table, object}] == kernelSIP
+		}
+		for _, object := range s.objectsIn(setKey{table, set}) {
+			if objects[setKey{table, object}] == kernelSIP {
 				return true
 			}
 		}
@@ -93,27 +71,73 @@ func assignsSIP(conn *nftables.Conn, t *nftables.Table, r *nftables.Rule) bool {
 	return false
 }
 
-// objectHelper returns the helper that a ct helper object assigns.
-func objectHelper(conn *nftables.Conn, t *nftables.Table, name string) string {
-	obj, err := conn.GetObject(&nftables.NamedObj{Table: t, Name: name, Type: nftables.ObjTypeCtHelper})
+// Attributes of helper objects and of elements, that package unix lacks.
+const (
+	objectTable = 1 // NFTA_OBJ_TABLE
+	objectName  = 2 // NFTA_OBJ_NAME
+	objectType  = 3 // NFTA_OBJ_TYPE
+	objectData  = 4 // NFTA_OBJ_DATA
+	helperName  = 1 // NFTA_CT_HELPER_NAME
+	elemObject  = 9 // NFTA_SET_ELEM_OBJREF
+)
+
+// helperObjects lists the helpers of all ct helper objects.
+func (s *ruleset) helperObjects() (map[setKey]string, error) {
+	msgs, err := s.ask.dump(unix.NFT_MSG_GETOBJ, unix.NFPROTO_UNSPEC)
 	if err != nil {
-		return ""
+		return nil, fmt.Errorf("nft: listing objects: %w", err)
 	}
-	if named, ok := obj.(*nftables.NamedObj); ok {
-		if h, ok := named.Obj.(*expr.CtHelper); ok {
-			return h.Name
+	objects := make(map[setKey]string)
+	for _, m := range msgs {
+		key := setKey{table: tableKey{family: m.family}}
+		var kind uint32
+		var helper string
+		for a := range attributes(m.attrs) {
+			switch a.kind {
+			case objectTable:
+				key.table.name = text(a.data)
+			case objectName:
+				key.name = text(a.data)
+			case objectType:
+				kind = number(a.data)
+			case objectData:
+				for d := range attributes(a.data) {
+					if d.kind == helperName {
+						helper = text(d.data)
+					}
+				}
+			}
+		}
+		if kind == unix.NFT_OBJECT_CT_HELPER {
+			objects[key] = helper
 		}
 	}
-	return ""
+	return objects, nil
 }
 
-// targetHelper returns the helper that a CT target of iptables-nft assigns.
-func targetHelper(t *expr.Target) string {
-	info, ok := t.Info.(*xt.Unknown)
-	if !ok {
-		return ""
+// objectsIn names the objects that the elements of a map stand for.
+func (s *ruleset) objectsIn(set setKey) []string {
+	msgs, err := s.ask.dump(unix.NFT_MSG_GETSETELEM, set.table.family, set.table.name, set.name)
+	if err != nil {
+		s.failures = append(s.failures, fmt.Errorf("nft: reading the map %s of table %s: %w", set.name, set.table.name, err))
+		return nil
 	}
-	return assignedHelper(*info)
+	var names []string
+	for _, m := range msgs {
+		for a := range attributes(m.attrs) {
+			if a.kind != elemsElements {
+				continue
+			}
+			for item := range attributes(a.data) {
+				for e := range attributes(item.data) {
+					if e.kind == elemObject {
+						names = append(names, text(e.data))
+					}
+				}
+			}
+		}
+	}
+	return names
 }
 
 // assignedHelper returns the helper that the arguments of a CT target name: the
