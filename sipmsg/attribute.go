@@ -5,8 +5,12 @@ package sipmsg
 func (s *SDP) attribute(line, value Span) {
 	b := s.Raw
 	end, rest := value.Hi, Span{value.Hi, value.Hi}
-	if colon := index(b, value.Lo, value.Hi, ':'); colon >= 0 {
-		end, rest.Lo = colon, colon+1
+	for i, c := range b[value.Lo:value.Hi] { // names are short
+		if c == ':' {
+			end = value.Lo + int32(i)
+			rest.Lo = end + 1
+			break
+		}
 	}
 	switch n := trim(b, value.Lo, end).of(b); len(n) {
 	case 4:

@@ -80,9 +80,7 @@ func (e *Edits) FixContentLength(m *Message) {
 // Splice writes the edited message to dst[:0], which must not overlap the
 // original, and returns it. Without edits the bytes are those of the original.
 func (e *Edits) Splice(dst []byte) ([]byte, error) {
-	if !slices.IsSortedFunc(e.list, byPlace) {
-		slices.SortStableFunc(e.list, byPlace)
-	}
+	e.sort()
 	dst = dst[:0]
 	pos := int32(0)
 	for _, c := range e.list {
@@ -99,9 +97,30 @@ func (e *Edits) Splice(dst []byte) ([]byte, error) {
 	return append(dst, e.raw[pos:]...), nil
 }
 
-func byPlace(a, b edit) int {
-	if a.span.Lo != b.span.Lo {
-		return cmp.Compare(a.span.Lo, b.span.Lo)
+// fewEdits are sorted by insertion, which suits a list that is nearly in order.
+const fewEdits = 64
+
+// sort brings the edits into the order of their places; those at one place keep
+// theirs.
+func (e *Edits) sort() {
+	if len(e.list) > fewEdits {
+		slices.SortStableFunc(e.list, byPlace)
+		return
 	}
-	return cmp.Compare(a.span.Hi, b.span.Hi)
+	for i := 1; i < len(e.list); i++ {
+		c := e.list[i]
+		place := c.place()
+		j := i
+		for ; j > 0 && e.list[j-1].place() > place; j-- {
+			e.list[j] = e.list[j-1]
+		}
+		if j < i {
+			e.list[j] = c
+		}
+	}
 }
+
+// place orders edits by where they begin, then by where they end.
+func (c *edit) place() uint64 { return uint64(uint32(c.span.Lo))<<32 | uint64(uint32(c.span.Hi)) }
+
+func byPlace(a, b edit) int { return cmp.Compare(a.place(), b.place()) }

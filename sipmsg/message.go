@@ -63,7 +63,9 @@ func (m *Message) Index(b []byte) error {
 }
 
 func (m *Message) index(b []byte) Reason {
-	*m = Message{Raw: b, Headers: m.Headers[:0], Expires: -1, SessionExpires: -1}
+	list := m.Headers[:0] // apart, so that the message is cleared in place
+	*m = Message{}
+	m.Raw, m.Headers, m.Expires, m.SessionExpires = b, list, -1, -1
 	if len(b) > MaxSize {
 		return ErrSize
 	}
