@@ -87,14 +87,14 @@ func (d *Daemon) reportChains() {
 		d.log.Warn(c.String())
 	}
 	if d.track.Helper() == conntrack.HelperOwn {
-		return // which SIP flows have been given, and no flowtable takes those
+		return // which flows of SIP and media are given, and no flowtable takes those
 	}
 	offloads, err := nft.OffloadRules()
 	if err != nil {
 		d.log.Debug("the firewall's rules were not all read", "error", err)
 	}
 	if len(offloads) > 0 {
-		d.log.Warn("the firewall moves UDP flows to a flowtable, where SIP is not seen: exempt the SIP ports (udp dport and udp sport), or offload TCP only, or have a kernel with nfnetlink_cthelper",
+		d.log.Warn("the firewall moves UDP flows to a flowtable, where SIP is not seen and media neither guarded nor counted: let it offload TCP only, or have a kernel with nfnetlink_cthelper",
 			"rules", strings.Join(offloads, "; "))
 	}
 }

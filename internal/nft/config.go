@@ -38,9 +38,9 @@ type Config struct {
 	// dropped otherwise.
 	Bypass bool
 
-	// Helper names a conntrack helper for UDP that SIP flows are given, because no
-	// flowtable takes flows with one off the forward hook. The helper must do
-	// nothing to packets. Empty: none.
+	// Helper names a conntrack helper for UDP that the flows of SIP and media are
+	// given, because no flowtable takes flows with one off the forward hook. The
+	// helper must do nothing to packets. Empty: none.
 	Helper string
 
 	// QueueFirst is the number of the first queue, Queues how many there are

@@ -71,9 +71,9 @@ func TestOffloadRules(t *testing.T) {
 	}
 }
 
-// TestFlowtable: in a firewall that offloads UDP, SIP stays on the forward hook, is
-// translated as ever, and other flows are offloaded as before. Without a helper
-// the daemon would see no more than the beginning of a flow.
+// TestFlowtable: in a firewall that offloads UDP, SIP and media stay on the forward
+// hook and are translated as ever. Without a helper no more than the beginning of a
+// flow would be seen.
 func TestFlowtable(t *testing.T) {
 	for _, helper := range []string{"sipnatd", ""} {
 		t.Run(fmt.Sprintf("helper %q", helper), func(t *testing.T) {
@@ -103,6 +103,29 @@ func TestFlowtable(t *testing.T) {
 					t.Errorf("helper %q: %d of %d messages of port %s were queued", helper, n, 2*messages, flow.port)
 				}
 			}
+
+			// The guard keeps its hold on media, too.
+			a, b, c := w.host(w.phone, phone+":4000"), w.host(w.provider, provider+":30000"), w.host(w.provider, stranger+":30000")
+			lease(t, table, func(b *Batch) {
+				b.MapStream(a.addr, ap(public+":7070"), time.Hour)
+				b.OpenSource(a.addr, time.Hour)
+			})
+			for range 3 {
+				c.send(public+":7070", "offer open")
+				a.receive(stranger+":30000", "offer open")
+				a.send(stranger+":30000", "latched")
+				c.receive(public+":7070", "latched")
+			}
+			lease(t, table, func(b *Batch) {
+				b.CloseSource(a.addr)
+				b.AllowSource(far1, a.addr, time.Hour)
+			})
+			c.send(public+":7070", "answered")
+			b.send(public+":7070", "mark")
+			if helper == "" {
+				a.receive(stranger+":30000", "answered")
+			}
+			a.receive(provider+":30000", "mark")
 		})
 	}
 }

@@ -66,7 +66,10 @@ func forward() []rule {
 	}
 }
 
-// assign gives the flows that forward diverts a helper, before they are confirmed.
+// assign gives the flows that forward diverts or guards a helper, before they are
+// confirmed. Media needs one, too: offloaded it would pass the guard by, and not be
+// counted, as if the call were silent.
+//
 // It comes after the queue: a packet whose flow has a helper of user space is
 // confirmed as soon as it leaves the queue, which is before it is translated. And
 // it comes before the translation, when the source is an inside endpoint still.
@@ -91,6 +94,10 @@ func helper(c Config) []rule {
 		return nil
 	}
 	return []rule{
+		// ip daddr . udp dport @guarded ct helper set "sipnatd"
+		join(udp(), daddrDport(), in(setGuarded), setHelper(c.Helper)),
+		// ip saddr . udp sport @guarded ct helper set "sipnatd"
+		join(udp(), saddrSport(), in(setGuarded), setHelper(c.Helper)),
 		// udp dport @sip_ports ct helper set "sipnatd"
 		join(udp(), dport(), in(setSIPPorts), setHelper(c.Helper)),
 		// udp sport @sip_ports ct helper set "sipnatd"

@@ -80,7 +80,7 @@ func (t *Table) Install(cfg Config) error {
 	defer t.slow.Unlock()
 	if cfg.Helper != "" {
 		if err := tryHelper(t.slow.conn, cfg.Helper); err != nil {
-			t.log.Warn("SIP flows get no conntrack helper: where the firewall moves UDP flows to a flowtable, SIP is not seen any more",
+			t.log.Warn("flows get no conntrack helper: where the firewall moves UDP flows to a flowtable, SIP and media are not seen any more",
 				"helper", cfg.Helper, "error", err)
 			cfg.Helper = ""
 		}
