@@ -31,12 +31,11 @@ func (d *Daemon) findRewriter() (k kernelRewriter) {
 
 // refuse is an error where the kernel rewrites SIP.
 func (k kernelRewriter) refuse() error {
-	const twice = "and would rewrite SIP a second time"
 	switch {
 	case len(k.rules) > 0:
-		return fmt.Errorf("the kernel's SIP helper is assigned to flows %s; remove: %s", twice, strings.Join(k.rules, "; "))
+		return fmt.Errorf("the kernel's SIP helper is assigned to flows and would rewrite SIP a second time; remove: %s", strings.Join(k.rules, "; "))
 	case k.automatic && k.loaded:
-		return fmt.Errorf("the kernel assigns its SIP helper to flows by itself %s; set the sysctl net.netfilter.nf_conntrack_helper=0", twice)
+		return errors.New("the kernel assigns its SIP helper to flows by itself and would rewrite SIP a second time; set the sysctl net.netfilter.nf_conntrack_helper=0")
 	}
 	return nil
 }
