@@ -124,7 +124,11 @@ func (c *conversation) talk() {
 		if a.Kind == "audio" || a.Kind == "video" {
 			c.announced[toBob.RTCP] = true
 			c.both(c.at(a.RTCP), toAlice.RTCP, c.at(b.RTCP), toBob.RTCP,
-				func(s *lab.Socket, to netip.AddrPort, _ int) { s.SendRTCP(to) })
+				func(s *lab.Socket, to netip.AddrPort, n int) {
+					for range n {
+						s.SendRTCP(to)
+					}
+				})
 		}
 	}
 	if lines == 0 {
@@ -142,8 +146,9 @@ func (c *conversation) both(a *lab.Socket, toA netip.AddrPort, b *lab.Socket, to
 func (c *conversation) oneWay(from *lab.Socket, to netip.AddrPort, at *lab.Socket, as netip.AddrPort, send func(*lab.Socket, netip.AddrPort, int)) {
 	c.T.Helper()
 	at.Forget()
-	send(from, to, 3)
-	at.Expect(as, 1)
+	const packets = 3
+	send(from, to, packets)
+	at.Expect(as, packets) // all, so that none is taken for the next sender's
 	for heard := range at.Heard() {
 		if heard != as {
 			c.T.Errorf("%v hears %v as %v, it was told %v", at.Addr, from.Addr, heard, as)
