@@ -61,6 +61,11 @@ func udp() rule {
 		rule{&expr.Cmp{Op: expr.CmpOpEq, Register: reg0, Data: []byte{unix.IPPROTO_UDP}}})
 }
 
+func isICMP() rule {
+	return join(meta(expr.MetaKeyL4PROTO),
+		rule{&expr.Cmp{Op: expr.CmpOpEq, Register: reg0, Data: []byte{unix.IPPROTO_ICMP}}})
+}
+
 func notUDP() rule {
 	return join(meta(expr.MetaKeyL4PROTO),
 		rule{&expr.Cmp{Op: expr.CmpOpNeq, Register: reg0, Data: []byte{unix.IPPROTO_UDP}}})
@@ -140,6 +145,11 @@ func anyBit(load expr.Any, mask uint32) rule {
 func stateNewRelated() rule {
 	return anyBit(&expr.Ct{Key: expr.CtKeySTATE, Register: reg0},
 		expr.CtStateBitNEW|expr.CtStateBitRELATED)
+}
+
+// stateInvalid matches what belongs to no flow and begins none.
+func stateInvalid() rule {
+	return anyBit(&expr.Ct{Key: expr.CtKeySTATE, Register: reg0}, expr.CtStateBitINVALID)
 }
 
 func stateEstablished() rule {

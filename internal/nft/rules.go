@@ -55,8 +55,14 @@ func input() []rule {
 
 // forward finds the direction. Traffic that is not between an inside and an
 // outside interface is none of ours.
+//
+// A phone that has closed its port answers late media with an ICMP error. The flow
+// that it is about has just been deleted, so nothing translates the error: it would
+// show the phone's address outside.
 func forward() []rule {
 	return []rule{
+		// meta l4proto icmp iifname @inside oifname @outside ct state invalid drop
+		join(isICMP(), iifname(setInside), oifname(setOutside), stateInvalid(), drop()),
 		// meta l4proto != udp accept
 		join(notUDP(), accept()),
 		// iifname @outside oifname @inside goto inbound
