@@ -85,9 +85,6 @@ func (t *Traffic) Add(o Traffic) {
 	t.OutBytes += o.OutBytes
 }
 
-// Packets returns the packets of both directions.
-func (t Traffic) Packets() uint64 { return t.InPackets + t.OutPackets }
-
 // Traffic returns the counts of a flow of an inside endpoint by direction. A flow
 // that does not name the endpoint is one that began inside.
 func (f Flow) Traffic(inside netip.AddrPort) Traffic {

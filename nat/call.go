@@ -22,7 +22,6 @@ type callKey struct {
 type call struct {
 	key          callKey
 	id           string       // the Call-ID, fit for the log
-	binding      *binding     // that it began over
 	bindings     []*binding   // that its messages came over or name as Contact: they stay as long as it
 	peers        []netip.Addr // hosts outside that take part in the signalling
 	guests       []netip.Addr // those of them that are there for the call alone
@@ -139,7 +138,7 @@ func (e *Engine) newCall(w *Worker, key callKey, outbound bool) *call {
 		e.dropHost(w.inside.Addr())
 		return nil
 	}
-	c := &call{key: key, id: e.log.text(w.msg.Bytes(w.msg.CallID)), binding: w.binding, active: w.now}
+	c := &call{key: key, id: e.log.text(w.msg.Bytes(w.msg.CallID)), active: w.now}
 	c.addPeer(w.far.Addr())
 	h.calls++
 	e.calls[key] = c
@@ -381,8 +380,8 @@ func (c *call) expire(e *Engine, now time.Time) {
 		e.closeCall(c, "its session timer has run out")
 		return
 	}
-	var publics [16]netip.AddrPort
-	list, held, confirmed := publics[:0], false, false
+	var carried uint64
+	media, held, confirmed := false, false, false
 	for _, d := range c.dialogs {
 		confirmed = confirmed || d.confirmed
 		if d.session == nil {
@@ -390,22 +389,16 @@ func (c *call) expire(e *Engine, now time.Time) {
 		}
 		held = held || d.session.held
 		for _, h := range d.session.holds {
-			list = append(list, h.mapping.public)
+			in, out := e.kernel.Traffic(h.mapping.public)
+			carried += in + out
+			media = true
 		}
 	}
-	if len(list) > 0 {
-		counts := make([]uint64, len(list))
-		e.kernel.Packets(list, counts)
-		var sum uint64
-		for _, n := range counts {
-			sum += n
-		}
-		if sum != c.packets {
-			c.packets, c.active = sum, now
-		}
+	if media && carried != c.packets {
+		c.packets, c.active = carried, now
 	}
 	idle := e.cfg.RTPTimeout
-	if held || len(list) == 0 {
+	if held || !media {
 		idle = e.cfg.HoldTimeout
 	}
 	if !confirmed {

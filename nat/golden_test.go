@@ -43,12 +43,6 @@ func (k *fakeKernel) Owner(public netip.AddrPort) (netip.AddrPort, bool) {
 	return in, ok
 }
 
-func (k *fakeKernel) Packets(publics []netip.AddrPort, counts []uint64) {
-	for i, p := range publics {
-		counts[i] = k.packets[p] + k.flow
-	}
-}
-
 func (k *fakeKernel) Traffic(public netip.AddrPort) (in, out uint64) {
 	return k.packets[public], k.flow
 }

@@ -25,11 +25,6 @@ type Kernel interface {
 	// inside is the zero value).
 	Owner(public netip.AddrPort) (inside netip.AddrPort, taken bool)
 
-	// Packets stores in counts[i] how many packets the flows of the mapping
-	// with the public endpoint publics[i] have carried so far, both
-	// directions together.
-	Packets(publics []netip.AddrPort, counts []uint64)
-
 	// Traffic returns how many packets the flows of a mapping have carried so
 	// far, towards the inside endpoint and from it.
 	Traffic(public netip.AddrPort) (in, out uint64)

@@ -233,10 +233,9 @@ func (m *mapping) expire(e *Engine, now time.Time) {
 		e.wheel.set(m, now.Add(lease/3))
 		return
 	}
-	var count [1]uint64
-	e.kernel.Packets([]netip.AddrPort{m.public}, count[:])
-	if count[0] != m.packets {
-		m.packets = count[0]
+	in, out := e.kernel.Traffic(m.public)
+	if in+out != m.packets {
+		m.packets = in + out
 		m.leaseEnd = now.Add(e.cfg.RTPTimeout)
 		e.change(Change{Verb: RenewStream, Inside: m.inside, Public: m.public, Lease: e.cfg.RTPTimeout})
 	}

@@ -47,12 +47,6 @@ func (l *ledger) Translation(inside, _ netip.AddrPort) (netip.AddrPort, bool, bo
 
 func (l *ledger) Owner(netip.AddrPort) (netip.AddrPort, bool) { return netip.AddrPort{}, false }
 
-func (l *ledger) Packets(publics []netip.AddrPort, counts []uint64) {
-	for i, p := range publics {
-		counts[i] = l.packets[p]
-	}
-}
-
 func (l *ledger) Traffic(public netip.AddrPort) (in, out uint64) { return l.packets[public], 0 }
 
 func (l *ledger) Apply(changes []Change) error {

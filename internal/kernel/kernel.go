@@ -375,15 +375,3 @@ func (k *Kernel) traffic(e *entry) conntrack.Traffic {
 	}
 	return sum
 }
-
-// Packets implements nat.Kernel.
-func (k *Kernel) Packets(publics []netip.AddrPort, counts []uint64) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	for i, p := range publics {
-		counts[i] = 0
-		if e := k.public[p]; e != nil {
-			counts[i] = k.traffic(e).Packets()
-		}
-	}
-}

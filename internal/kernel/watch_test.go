@@ -58,8 +58,8 @@ func TestEvents(t *testing.T) {
 	}
 }
 
-// TestPackets: the packets of flows that have ended count, too.
-func TestPackets(t *testing.T) {
+// TestTraffic: the packets of flows that have ended count, too.
+func TestTraffic(t *testing.T) {
 	k, _, track := newFake(t)
 	apply(t, k, nat.OpenStream)
 	ended, lives := outgoing(phone, far, public), incoming(far, public, phone)
@@ -69,10 +69,11 @@ func TestPackets(t *testing.T) {
 	k.Event(conntrack.Event{Flow: ended, Destroyed: true})
 	lives.OrigPackets, lives.ReplyPackets = 3, 4
 	track.flows = []conntrack.Flow{lives}
-	count := make([]uint64, 2)
-	k.Packets([]netip.AddrPort{public, far}, count)
-	if !slices.Equal(count, []uint64{37, 0}) {
-		t.Errorf("%v packets", count)
+	if in, out := k.Traffic(public); in != 23 || out != 14 {
+		t.Errorf("%d packets in, %d out, want 23 and 14", in, out)
+	}
+	if in, out := k.Traffic(far); in != 0 || out != 0 {
+		t.Errorf("%d packets in, %d out of an endpoint that is no mapping", in, out)
 	}
 }
 
