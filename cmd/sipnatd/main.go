@@ -7,7 +7,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -18,8 +17,6 @@ import (
 	"sipnatd/internal/privilege"
 	"sipnatd/internal/report"
 )
-
-const defaultConfig = "/etc/siproxd.conf"
 
 // Exit statuses.
 const (
@@ -48,12 +45,24 @@ func main() {
 	os.Exit(exitFailed)
 }
 
-// run starts the daemon, in the background if the configuration says so, and
-// returns when it has ended.
+// run is a command, or else the daemon.
 func run(args []string) error {
+	if len(args) > 0 {
+		for _, c := range commands() {
+			if c.name == args[0] {
+				return c.run(args[1:], os.Stdout)
+			}
+		}
+	}
+	return runDaemon(args)
+}
+
+// runDaemon starts the daemon, in the background if the configuration says so, and
+// returns when it has ended.
+func runDaemon(args []string) error {
 	flags := flag.NewFlagSet("sipnatd", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
-	file := flags.String("c", defaultConfig, "")
+	file := flags.String("c", "", "")
 	debug := flags.String("d", "", "")
 	err := flags.Parse(args)
 	if err == nil && flags.NArg() > 0 {
@@ -88,14 +97,6 @@ func run(args []string) error {
 	}
 	child.Fail(err)
 	return errTold
-}
-
-func load(file string) (*config.Config, error) {
-	cfg, err := config.Load(file)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("configuration: %w; an empty file is enough, -c names another", err)
-	}
-	return cfg, err
 }
 
 func serve(cfg *config.Config, child *privilege.Child) error {

@@ -14,7 +14,7 @@ func printUsage(w io.Writer) {
 Lets SIP phones work through a masquerading firewall: rewrites the SIP that the
 firewall forwards, and has the kernel translate the media.
 
-  -c file      configuration, default %s; an empty one is enough
+  -c file      configuration, default %s or %s
   -d classes   debug messages, in place of debug_level: all, none, or a number
   -h           this text
 
@@ -28,7 +28,7 @@ Exit status:
   2            was called wrongly
 
 Settings of the configuration, with their defaults:
-`, defaultConfig)
+`, defaultConfigs[0], defaultConfigs[1])
 	for _, s := range config.Settings() {
 		fmt.Fprintf(w, "  %-13s =", s.Name)
 		if s.Default != "" {
