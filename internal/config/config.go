@@ -55,6 +55,20 @@ type Config struct {
 	// User is the unprivileged user to become, by name or number. Empty: none.
 	User string
 
+	// PIDFile is where the daemon writes its process number. Empty: nowhere.
+	PIDFile string
+
+	// SIPDSCP and RTPDSCP mark what leaves with a code point of differentiated
+	// services, 0 to 63 (RFC 2474). 0: what the sender has set stays.
+	SIPDSCP, RTPDSCP uint8
+
+	// ListenPort is the port of the proxy mode.
+	ListenPort uint16
+
+	// SilenceLog is what the log leaves out: 0 nothing, 1 debug messages, 2 notes
+	// too, 3 warnings too, 4 errors too.
+	SilenceLog int
+
 	// Debug selects the classes of debug messages.
 	Debug DebugMask
 

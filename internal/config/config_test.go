@@ -31,6 +31,7 @@ func TestDefault(t *testing.T) {
 		SIPAccept:   AcceptPeers,
 		OnFailure:   FailPass,
 		QueueNum:    5060, Queues: 1,
+		ListenPort: 5060, SilenceLog: 1,
 	}
 	if got := Default(); !reflect.DeepEqual(got, want) {
 		t.Errorf("Default() = %+v, want %+v", got, want)
@@ -60,6 +61,11 @@ queues = 4
 daemonize = 1
 user = nobody
 debug_level = sip,rtp 0x1
+pid_file = /run/x.pid
+sip_dscp = 24
+rtp_dscp = 46
+sip_listen_port = 5070
+silence_log = 2
 `
 	want := &Config{
 		Inside:       []string{"eth0", "eth1", "br-lan"},
@@ -77,7 +83,10 @@ debug_level = sip,rtp 0x1
 		QueueNum:    0, Queues: 4,
 		Daemonize: true,
 		User:      "nobody",
-		Debug:     DebugSIP | DebugRTP | DebugBabble,
+		PIDFile:   "/run/x.pid",
+		SIPDSCP:   24, RTPDSCP: 46,
+		ListenPort: 5070, SilenceLog: 2,
+		Debug: DebugSIP | DebugRTP | DebugBabble,
 	}
 	if got := parse(t, text); !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)

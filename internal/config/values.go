@@ -63,6 +63,13 @@ func (s Setting) set(c *Config, values []string) error {
 		return assign(f, values, parseDebug)
 	case *uint16:
 		return setOne(f, values, s.parseNumber16)
+	case *uint8:
+		return setOne(f, values, func(v string) (uint8, error) {
+			n, err := s.parseNumber(v)
+			return uint8(n), err
+		})
+	case *int:
+		return setOne(f, values, s.parseNumber)
 	case *time.Duration:
 		return setOne(f, values, s.parseSeconds)
 	case *bool:
@@ -82,6 +89,9 @@ func (s Setting) set(c *Config, values []string) error {
 		}
 		if s.Kind == Host {
 			return setOne(f, values, parseHost)
+		}
+		if s.Kind == Path {
+			return setOne(f, values, parsePath)
 		}
 		return setOne(f, values, parseAccount)
 	default:
@@ -244,6 +254,14 @@ func isLetterDigit(r rune) bool {
 func parseAccount(v string) (string, error) {
 	if v == "" || strings.ContainsFunc(v, func(r rune) bool { return r <= ' ' || r == ':' || r == '/' || r == 0x7f }) {
 		return "", fmt.Errorf("%s cannot be a user", quoted(v))
+	}
+	return v, nil
+}
+
+// parsePath accepts an absolute file name: a daemon has no directory of its own.
+func parsePath(v string) (string, error) {
+	if !strings.HasPrefix(v, "/") || strings.IndexByte(v, 0) >= 0 {
+		return "", fmt.Errorf("%s is not an absolute file name", quoted(v))
 	}
 	return v, nil
 }
