@@ -230,7 +230,8 @@ func (d *Daemon) tableConfig(faces *ifaces.Snapshot) nft.Config {
 		MediaAny:      d.cfg.MediaSource == config.MediaAny,
 		HairpinRouter: d.cfg.Hairpin == config.HairpinRouter,
 		Bypass:        d.cfg.OnFailure == config.FailPass,
-		QueueFirst:    d.cfg.QueueNum, Queues: d.cfg.Queues,
+		SIPDSCP:       d.cfg.SIPDSCP, RTPDSCP: d.cfg.RTPDSCP,
+		QueueFirst: d.cfg.QueueNum, Queues: d.cfg.Queues,
 	}
 }
 

@@ -1,7 +1,6 @@
 package nft
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -43,10 +42,18 @@ type Config struct {
 	// helper must do nothing to packets. Empty: none.
 	Helper string
 
+	// SIPDSCP and RTPDSCP are code points of differentiated services, 1 to 63, that
+	// SIP and media are given on their way through, in both directions. 0 leaves a
+	// packet's own.
+	SIPDSCP, RTPDSCP uint8
+
 	// QueueFirst is the number of the first queue, Queues how many there are
 	// (0 counts as 1). A flow stays in its queue, in both directions.
 	QueueFirst, Queues uint16
 }
+
+// maxDSCP is the largest code point: the field has six bits.
+const maxDSCP = 63
 
 // check reports what the kernel would refuse or, worse, not refuse.
 func (c Config) check() error {
@@ -67,6 +74,9 @@ func (c Config) check() error {
 	if len(c.SIPPorts) == 0 || slices.Contains(c.SIPPorts, 0) {
 		errs = append(errs, errors.New("SIP ports from 1 to 65535 are needed"))
 	}
+	if c.SIPDSCP > maxDSCP || c.RTPDSCP > maxDSCP {
+		errs = append(errs, fmt.Errorf("code points %d of SIP and %d of media: want 0 to %d", c.SIPDSCP, c.RTPDSCP, maxDSCP))
+	}
 	if last := int(c.QueueFirst) + c.queues() - 1; last > 0xffff {
 		errs = append(errs, fmt.Errorf("queue number %d is above 65535", last))
 	}
@@ -74,43 +84,3 @@ func (c Config) check() error {
 }
 
 func (c Config) queues() int { return max(1, int(c.Queues)) }
-
-// addrRange is a range of addresses, both ends included.
-type addrRange struct{ first, last netip.Addr }
-
-// peerRanges returns the IPv4 peers as ascending ranges that neither overlap nor
-// touch, as an interval set wants them.
-func (c Config) peerRanges() []addrRange {
-	var all []addrRange
-	for _, p := range c.SIPPeers {
-		if p.Addr().Is4In6() && p.Bits() >= 96 {
-			p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
-		}
-		if !p.IsValid() || !p.Addr().Is4() {
-			continue
-		}
-		p = p.Masked()
-		last := p.Addr().As4()
-		for bit := p.Bits(); bit < 32; bit++ {
-			last[bit/8] |= 0x80 >> (bit % 8)
-		}
-		all = append(all, addrRange{p.Addr(), netip.AddrFrom4(last)})
-	}
-	slices.SortFunc(all, func(a, b addrRange) int {
-		return cmp.Or(a.first.Compare(b.first), b.last.Compare(a.last))
-	})
-	var out []addrRange
-	for _, r := range all {
-		if n := len(out); n > 0 {
-			prev := &out[n-1]
-			if next := prev.last.Next(); !next.IsValid() || r.first.Compare(next) <= 0 {
-				if prev.last.Less(r.last) {
-					prev.last = r.last
-				}
-				continue
-			}
-		}
-		out = append(out, r)
-	}
-	return out
-}

@@ -198,6 +198,21 @@ func goTo(chain string) rule {
 	return rule{&expr.Verdict{Kind: expr.VerdictGoto, Chain: chain}}
 }
 
+// setDSCP replaces the code point in the IPv4 header: six bits of its second byte,
+// whose other two (ECN) stay. It writes two bytes because the checksum, which it
+// corrects, is made of such. UDP's covers neither of them.
+func setDSCP(codePoint uint8) rule {
+	const offVersion, offChecksum = 0, 10
+	return rule{
+		&expr.Payload{DestRegister: reg0, Base: expr.PayloadBaseNetworkHeader, Offset: offVersion, Len: 2},
+		&expr.Bitwise{SourceRegister: reg0, DestRegister: reg0, Len: 2,
+			Mask: []byte{0xff, 0x03}, Xor: []byte{0, codePoint << 2}},
+		&expr.Payload{OperationType: expr.PayloadWrite, SourceRegister: reg0,
+			Base: expr.PayloadBaseNetworkHeader, Offset: offVersion, Len: 2,
+			CsumType: expr.CsumTypeInet, CsumOffset: offChecksum},
+	}
+}
+
 // toQueue ends the rule in one of total queues from num on.
 func toQueue(num, total uint16, bypass bool, f Features) rule {
 	if f.NativeQueue {

@@ -230,7 +230,7 @@ func chains(c Config, f Features) []chain {
 		{name: chainAssign, kind: nftables.ChainTypeFilter, hook: nftables.ChainHookPostrouting,
 			priority: priorityAssign, rules: assign(c)},
 		{name: chainInbound, rules: inbound()},
-		{name: chainOutbound, rules: outbound()},
+		{name: chainOutbound, rules: outbound(c)},
 		{name: chainGuard, rules: guard(c)},
 		{name: chainDivertIn, rules: divertIn(c, f)},
 		{name: chainDivertOut, rules: divertOut(c, f)},

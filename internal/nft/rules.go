@@ -131,26 +131,33 @@ func inbound() []rule {
 }
 
 // outbound has not been translated yet: sources are inside endpoints.
-func outbound() []rule {
-	return []rule{
+func outbound(c Config) []rule {
+	var rules []rule
+	if c.RTPDSCP != 0 {
+		// ip saddr . udp sport @guarded ip dscp set ef
+		rules = append(rules, join(udp(), saddrSport(), in(setGuarded), setDSCP(c.RTPDSCP)))
+	}
+	return append(rules,
 		// udp dport @sip_ports goto divert_out
 		join(udp(), dport(), in(setSIPPorts), goTo(chainDivertOut)),
 		// udp sport @sip_ports goto divert_out
 		join(udp(), sport(), in(setSIPPorts), goTo(chainDivertOut)),
 		// ip saddr . udp sport @signalling goto divert_out
-		join(udp(), saddrSport(), in(setSignalling), goTo(chainDivertOut)),
-	}
+		join(udp(), saddrSport(), in(setSignalling), goTo(chainDivertOut)))
 }
 
 // guard judges every inbound packet to a media endpoint, whatever its conntrack.
 func guard(c Config) []rule {
-	if c.MediaAny {
-		return []rule{
-			// accept
-			accept(),
-		}
+	var rules []rule
+	if c.RTPDSCP != 0 {
+		// ip dscp set ef
+		rules = append(rules, setDSCP(c.RTPDSCP))
 	}
-	return []rule{
+	if c.MediaAny {
+		// accept
+		return append(rules, accept())
+	}
+	return append(rules,
 		// ip saddr . ip daddr . udp dport @sources accept
 		join(udp(), saddrDaddrDport(), in(setSources), accept()),
 		// ip daddr . udp dport @open accept
@@ -158,8 +165,7 @@ func guard(c Config) []rule {
 		// update @strays { ip saddr . ip daddr . udp dport counter }
 		join(udp(), saddrDaddrDport(), updateCounted(setStrays)),
 		// counter name "guard_drops" drop
-		join(counterNamed(guardDrops), drop()),
-	}
+		join(counterNamed(guardDrops), drop()))
 }
 
 // Rate limit of the first packets of flows from hosts that nobody inside knows.
@@ -170,18 +176,27 @@ const (
 
 // divertIn hands SIP from outside to the daemon.
 func divertIn(c Config, f Features) []rule {
-	limit := []rule{
+	rules := []rule{
 		// ct state related,new ip saddr != @known ip saddr != @sip_peers
 		//	limit rate over 100/second burst 200 packets counter name "stranger_drops" drop
 		join(stateNewRelated(), saddr(), notIn(setKnown), saddr(), notIn(setSIPPeers),
 			limitOver(strangerRate, strangerBurst), counterNamed(strangerDrops), drop()),
 	}
-	return append(limit, queue(c, f, daddrDportSaddrSport())...)
+	return append(append(rules, markSIP(c)...), queue(c, f, daddrDportSaddrSport())...)
 }
 
 // divertOut hands SIP from inside to the daemon.
 func divertOut(c Config, f Features) []rule {
-	return queue(c, f, saddrSportDaddrDport())
+	return append(markSIP(c), queue(c, f, saddrSportDaddrDport())...)
+}
+
+// markSIP comes before the queue: the daemon keeps the header that it is given.
+func markSIP(c Config) []rule {
+	if c.SIPDSCP == 0 {
+		return nil
+	}
+	// ip dscp set cs3
+	return []rule{setDSCP(c.SIPDSCP)}
 }
 
 // queue spreads flows over the queues. flow loads a key that is the same in both

@@ -51,6 +51,9 @@ func variants() []variant {
 	add("four queues, bypass", native, fourBypass)
 	add("four queues, no hash", Features{NativeQueue: true}, fourBypass)
 	add("helper", native, func(c *Config) { c.Helper = "sipnatd" })
+	mark := func(c *Config) { c.SIPDSCP, c.RTPDSCP = 24, 46 }
+	add("dscp", native, mark)
+	add("dscp, media any", native, func(c *Config) { mark(c); c.MediaAny = true })
 	add("xt", xt, nil)
 	add("xt, accept any", xt, func(c *Config) { c.AcceptAny = true })
 	add("xt, media any", xt, func(c *Config) { c.MediaAny = true })
@@ -58,6 +61,8 @@ func variants() []variant {
 	add("xt, bypass", xt, bypass)
 	add("xt, four queues", xt, four)
 	add("xt, four queues, bypass", xt, fourBypass)
+	add("xt, dscp", xt, mark)
+	add("xt, dscp, media any", xt, func(c *Config) { mark(c); c.MediaAny = true })
 	add("xt, four queues, no hash", Features{XTQueue: true}, fourBypass)
 	return all
 }

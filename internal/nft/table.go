@@ -11,6 +11,8 @@ import (
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
+
+	"sipnatd/internal/ranges"
 )
 
 // ErrLost is what operations return when the table is not in the kernel any more:
@@ -201,9 +203,9 @@ func configured(cfg Config, s set) []nftables.SetElement {
 			add(binary.BigEndian.AppendUint16(nil, port))
 		}
 	case setSIPPeers:
-		for _, r := range cfg.peerRanges() {
-			elems = append(elems, nftables.SetElement{Key: r.first.AsSlice()})
-			if end := r.last.Next(); end.IsValid() {
+		for _, r := range ranges.Merge(cfg.SIPPeers) {
+			elems = append(elems, nftables.SetElement{Key: r.First.AsSlice()})
+			if end := r.Last.Next(); end.IsValid() {
 				elems = append(elems, nftables.SetElement{Key: end.AsSlice(), IntervalEnd: true})
 			}
 		}
