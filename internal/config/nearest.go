@@ -2,9 +2,9 @@ package config
 
 import "strings"
 
-// nearest returns the candidate with the smallest edit distance to word, letter
+// Nearest returns the candidate with the smallest edit distance to word, letter
 // case aside, or "" where none is close: more than half would have to be changed.
-func nearest(word string, candidates []string) string {
+func Nearest(word string, candidates []string) string {
 	const maxWord = 64 // longer than any name by far: not worth comparing
 	if len(word) > maxWord {
 		return ""

@@ -94,7 +94,7 @@ func (p *parser) parseLine(text string) {
 		return
 	}
 	p.fail(name, value, "unknown setting")
-	p.errs[len(p.errs)-1].Nearest = nearest(name, knownNames())
+	p.errs[len(p.errs)-1].Nearest = Nearest(name, knownNames())
 }
 
 // set gives a setting its value and remembers where that was.

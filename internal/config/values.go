@@ -149,7 +149,7 @@ func setChoice[T ~string](field *T, values []string, choices []string) error {
 // wrongChoice is the error for a value that is none of the choices.
 func wrongChoice(value string, choices []string) error {
 	err := fmt.Sprintf("%s is none of %s", quoted(value), strings.Join(choices, ", "))
-	if near := nearest(value, choices); near != "" {
+	if near := Nearest(value, choices); near != "" {
 		err += fmt.Sprintf("; did you mean %s?", near)
 	}
 	return errors.New(err)
