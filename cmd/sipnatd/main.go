@@ -100,12 +100,12 @@ func runDaemon(args []string) error {
 }
 
 func serve(cfg *config.Config, child *privilege.Child) error {
-	log, err := report.New(cfg.Debug != 0, child != nil)
+	log, err := report.New(report.Selection{Debug: cfg.Debug, Silence: cfg.SilenceLog}, child != nil)
 	if err != nil {
 		return err
 	}
-	slog.SetDefault(log)
-	err = work(cfg, child, log)
+	slog.SetDefault(log.Logger)
+	err = work(cfg, child, log.Logger)
 	if err != nil && child != nil {
 		log.Error("stopped", "error", err) // whoever waits is told too, but may not be a person
 	}

@@ -10,32 +10,49 @@ import (
 	"log/syslog"
 	"os"
 	"sync"
+
+	"sipnatd/internal/config"
 )
 
-// New returns the daemon's log, with debug messages or without them.
-func New(debug, background bool) (*slog.Logger, error) {
-	opts := &slog.HandlerOptions{Level: slog.LevelInfo}
-	if debug {
-		opts.Level = slog.LevelDebug
-	}
+// Log is the daemon's log. Which messages it writes can be changed at any time.
+type Log struct {
+	*slog.Logger
+	selected *selector
+}
+
+// New returns the daemon's log, for the selected messages.
+func New(selected Selection, background bool) (*Log, error) {
 	if !background {
-		return slog.New(slog.NewTextHandler(os.Stderr, opts)), nil
+		return newLog(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}), selected, false), nil
 	}
 	w, err := syslog.New(syslog.LOG_DAEMON|syslog.LOG_INFO, "sipnatd")
 	if err != nil {
 		return nil, fmt.Errorf("syslog: %w; run in the foreground (daemonize = no) to log on the standard error stream", err)
 	}
-	return slog.New(newHandler(w, opts)), nil
+	return newLog(newHandler(w), selected, true), nil
 }
+
+func newLog(h slog.Handler, selected Selection, background bool) *Log {
+	s := &selector{background: background}
+	s.set(selected)
+	return &Log{slog.New(&filter{Handler: h, selected: s, class: config.DebugNoSpec}), s}
+}
+
+// Select changes which messages are written, by this log and all loggers that were
+// made of it.
+func (l *Log) Select(s Selection) { l.selected.set(s) }
 
 // newHandler returns the handler of the background. syslog has a time and a level
 // of its own.
-func newHandler(w *syslog.Writer, opts *slog.HandlerOptions) slog.Handler {
-	opts.ReplaceAttr = func(groups []string, a slog.Attr) slog.Attr {
-		if len(groups) == 0 && (a.Key == slog.TimeKey || a.Key == slog.LevelKey) {
-			return slog.Attr{}
-		}
-		return a
+func newHandler(w *syslog.Writer) slog.Handler {
+	opts := &slog.HandlerOptions{
+		Level: slog.LevelDebug,
+		ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
+			if len(groups) == 0 && (a.Key == slog.TimeKey || a.Key == slog.LevelKey) {
+				return slog.Attr{}
+			}
+			return a
+		},
 	}
 	l := &line{out: w}
 	return &handler{slog.NewTextHandler(&l.text, opts), l}

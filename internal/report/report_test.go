@@ -24,7 +24,7 @@ func TestSyslog(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer w.Close()
-	log := slog.New(newHandler(w, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	log := slog.New(newHandler(w))
 	for _, c := range []struct {
 		write func(string, ...any)
 		want  string // facility daemon (3) times 8 and the severity of RFC 5424
