@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Config is the engine's policy. It is not changed after New.
+// Config is the engine's policy. [Engine.Configure] replaces it as a whole.
 type Config struct {
 	// SIPPorts are the ports that are taken for signalling: a stream is never
 	// opened to one of them. Default 5060.

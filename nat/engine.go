@@ -15,7 +15,6 @@ import (
 // microseconds, and a message that opens something for one exchange with the
 // kernel.
 type Engine struct {
-	cfg    Config
 	kernel Kernel
 	now    func() time.Time
 	log    *reporter
@@ -23,6 +22,7 @@ type Engine struct {
 	random *rand.Rand
 
 	mu           sync.Mutex
+	cfg          Config
 	wheel        wheel
 	hosts        map[netip.Addr]*host
 	bindings     map[netip.AddrPort]*binding // by inside endpoint
@@ -30,6 +30,7 @@ type Engine struct {
 	mappings     map[netip.AddrPort]*mapping // media, by inside endpoint
 	media        map[netip.AddrPort]*mapping // media, by public endpoint
 	pools        map[netip.Addr]*ports       // by public address
+	formerly     []netip.Addr                // announced addresses of earlier policies
 	withdrawn    map[netip.Addr]bool         // public addresses that the firewall has lost
 	transactions map[transactionKey]*transaction
 	calls        map[callKey]*call

@@ -122,11 +122,39 @@ func (r *fuzzRun) play() {
 		case 2:
 			src, dst := r.endpoints()
 			r.send(src, dst, slices.Clone(r.corpus[r.choose(256)%len(r.corpus)]))
+		case 15:
+			r.configure()
 		default:
 			r.message()
 		}
 	}
 	r.checkEnd()
+}
+
+// configure gives the engine another policy, which must end nothing.
+func (r *fuzzRun) configure() {
+	c := &r.ledger.config
+	fmt.Fprintln(&r.log, "configure")
+	switch r.choose(6) {
+	case 0:
+		c.PortLow, c.PortHigh = 7070, 7101
+	case 1:
+		c.PortLow, c.PortHigh = 7090, 7121
+	case 2:
+		c.MediaAny = !c.MediaAny
+	case 3:
+		c.Announced = pick(r, netip.Addr{}, netip.MustParseAddr("198.51.100.200"), netip.MustParseAddr("198.51.100.201"))
+	case 4:
+		c.RTPTimeout = pick(r, 10*time.Second, time.Minute, time.Hour)
+	case 5:
+		c.HairpinRouter = !c.HairpinRouter
+	}
+	held := len(r.ledger.entries)
+	r.world.engine.Configure(*c)
+	if len(r.ledger.entries) != held {
+		r.fail("another policy has changed how many mappings there are from %d to %d", held, len(r.ledger.entries))
+	}
+	r.audit()
 }
 
 // endpoints chooses where a message comes from and goes to.

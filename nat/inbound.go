@@ -92,7 +92,7 @@ func (e *Engine) bound(w *Worker, u sipmsg.URI) *binding {
 // translated returns the kernel's name for an address that messages may call
 // by the announced one.
 func (e *Engine) translated(w *Worker, a netip.Addr) netip.Addr {
-	if a == e.cfg.Announced {
+	if e.announces(a) {
 		return w.publicAddr()
 	}
 	return a
@@ -137,7 +137,7 @@ func (e *Engine) inboundParty(w *Worker, u sipmsg.URI, t *transaction, c *call, 
 		}
 	}
 	addr, ok := sipmsg.ParseAddr(w.msg.Bytes(u.Host))
-	if !ok || addr != w.publicAddr() && addr != e.cfg.Announced {
+	if !ok || addr != w.publicAddr() && !e.announces(addr) {
 		return
 	}
 	if w.msg.Request {

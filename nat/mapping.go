@@ -210,7 +210,7 @@ func (e *Engine) settleEgress(m *mapping) {
 // what stands beside or behind it.
 func (e *Engine) farEndpoint(ep netip.AddrPort) bool {
 	a := ep.Addr()
-	return ep.IsValid() && a.IsGlobalUnicast() && a != e.cfg.Announced &&
+	return ep.IsValid() && a.IsGlobalUnicast() && !e.announces(a) &&
 		!e.cfg.Networks.Own(a) && !e.cfg.Networks.Elsewhere(a) && (!private(a) || e.cfg.Networks.Outside(a))
 }
 

@@ -75,6 +75,17 @@ func (p *ports) wake(all bool) {
 	p.resting = slices.Delete(p.resting, 0, n)
 }
 
+// inherit lets the ports rest that rest in another range.
+func (p *ports) inherit(old *ports) {
+	for _, r := range old.resting {
+		if port := uint16(old.low + r.index); p.contains(port) {
+			r.index = int(port) - p.low
+			p.tired.set(r.index)
+			p.resting = append(p.resting, r)
+		}
+	}
+}
+
 // find returns an even port with n free ports from it, chosen at random so that
 // nobody outside can foresee it, or 0. usable is asked about each of them. The
 // ports are not marked.
