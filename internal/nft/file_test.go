@@ -3,7 +3,9 @@ package nft
 import (
 	"cmp"
 	"encoding/json"
+	"net/netip"
 	"os/exec"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -14,18 +16,30 @@ import (
 	"sipnatd/rules"
 )
 
-// file gives rules/siproxd.nft as far as this kernel takes it.
-func file(t *testing.T) (text string, f Features) {
+// file is what the rule generator writes for a configuration, as far as this kernel
+// takes it.
+func file(t *testing.T, cfg Config) (text string, f Features) {
 	t.Helper()
 	f, err := Probe()
 	must(t, err)
-	text = rules.Siproxd
+	var out strings.Builder
+	must(t, rules.Write(&out, "nft", rules.Config{
+		Inside: cfg.Inside, Outside: cfg.Outside,
+		SIPPorts: cfg.SIPPorts, SIPPeers: cfg.SIPPeers,
+		AcceptAny: cfg.AcceptAny, MediaAny: cfg.MediaAny, HairpinRouter: cfg.HairpinRouter, Bypass: cfg.Bypass,
+		SIPDSCP: cfg.SIPDSCP, RTPDSCP: cfg.RTPDSCP,
+		QueueFirst: cfg.QueueFirst, Queues: cfg.Queues,
+	}, rules.Options{}))
+	text = out.String()
 	if !f.NativeQueue {
 		t.Log("this kernel has no queue statement: the file is tried without it")
-		text = strings.ReplaceAll(text, "queue to 5060", "")
+		text = queueStatement.ReplaceAllString(text, "")
 	}
 	return text, f
 }
+
+// queueStatement is a line that ends in a queue.
+var queueStatement = regexp.MustCompile(`(?m)^.*\bqueue (flags bypass )?to [0-9]+$`)
 
 // ignoreHandle leaves out the numbers that the kernel gives.
 var ignoreHandle = cmpopts.IgnoreMapEntries(func(key string, _ any) bool { return key == "handle" })
@@ -58,21 +72,52 @@ func listing(t *testing.T) []map[string]any {
 	return all
 }
 
-// TestFile holds rules/siproxd.nft and the table that Open installs equal.
+// TestFile holds what the rule generator writes and the table that Open installs
+// equal, in every choice of the configuration. rules/siproxd.nft is one of those files.
 func TestFile(t *testing.T) {
-	newNamespace(t)
-	text, f := file(t)
-	nftRun(t, text)
-	want := listing(t)
-	nftRun(t, "delete table ip sipnatd")
+	prefix := netip.MustParsePrefix
+	for name, change := range map[string]func(*Config){
+		"reference":   func(*Config) {},
+		"siproxd.nft": func(c *Config) { c.Bypass = true },
+		"accept any":  func(c *Config) { c.AcceptAny = true },
+		"media any":   func(c *Config) { c.MediaAny = true },
+		"hairpin":     func(c *Config) { c.HairpinRouter = true },
+		"four queues": func(c *Config) { c.Queues = 4 },
+		"dscp of SIP": func(c *Config) { c.SIPDSCP = 24 },
+		"dscp of RTP": func(c *Config) { c.RTPDSCP = 45 },
+		"many": func(c *Config) {
+			c.Inside, c.Outside, c.SIPPorts = []string{"eth0", "br-lan.3"}, []string{"ppp0", "ppp1"}, []uint16{5060, 5080}
+		},
+		"peers": func(c *Config) {
+			c.SIPPeers = []netip.Prefix{prefix("192.0.2.0/25"), prefix("192.0.2.128/25"), prefix("198.51.100.7/32"), prefix("198.51.100.0/24"), prefix("203.0.113.9/32")}
+		},
+		"all peers": func(c *Config) { c.SIPPeers = []netip.Prefix{prefix("0.0.0.0/0")} },
+		"everything": func(c *Config) {
+			*c = Config{Inside: []string{"eth0"}, Outside: []string{"ppp0"}, SIPPorts: []uint16{5060, 5062},
+				SIPPeers: []netip.Prefix{prefix("192.0.2.0/24")}, AcceptAny: true, MediaAny: true, HairpinRouter: true, Bypass: true,
+				SIPDSCP: 26, RTPDSCP: 46, QueueFirst: 7, Queues: 3}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			newNamespace(t)
+			cfg := reference()
+			change(&cfg)
+			text, f := file(t, cfg)
+			nftRun(t, text)
+			want := listing(t)
+			nftRun(t, "delete table ip sipnatd")
 
-	open(t, reference())
-	if !f.NativeQueue {
-		deleteLastRule(t, chainDivertIn)
-		deleteLastRule(t, chainDivertOut)
-	}
-	if diff := gocmp.Diff(want, listing(t), ignoreHandle); diff != "" {
-		t.Errorf("rules/siproxd.nft (-) and Open (+) differ:\n%s", diff)
+			open(t, cfg)
+			if !f.NativeQueue {
+				for range cfg.queues() {
+					deleteLastRule(t, chainDivertIn)
+					deleteLastRule(t, chainDivertOut)
+				}
+			}
+			if diff := gocmp.Diff(want, listing(t), ignoreHandle); diff != "" {
+				t.Errorf("the generator (-) and Open (+) differ:\n%s", diff)
+			}
+		})
 	}
 }
 
@@ -91,7 +136,7 @@ func deleteLastRule(t *testing.T, chain string) {
 // TestFileTwice loads the file over itself: rules must not add up, leases stay.
 func TestFileTwice(t *testing.T) {
 	newNamespace(t)
-	text, _ := file(t)
+	text, _ := file(t, reference())
 	nftRun(t, text)
 	once := listing(t)
 	nftRun(t, "add element ip sipnatd guarded { 10.1.0.2 . 4000 timeout 1h }")
@@ -109,7 +154,7 @@ func TestFileTwice(t *testing.T) {
 // in it.
 func TestOpenAfterFile(t *testing.T) {
 	newNamespace(t)
-	text, _ := file(t)
+	text, _ := file(t, reference())
 	nftRun(t, text)
 	nftRun(t, "add element ip sipnatd streams { 198.51.100.1 . 7070 timeout 1h : 10.1.0.2 . 4000 }")
 	handle := tableHandle(t)

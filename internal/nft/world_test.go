@@ -81,7 +81,7 @@ func nftList(t testing.TB, args ...string) string {
 	return string(out)
 }
 
-// reference is the configuration of rules/siproxd.nft.
+// reference is the simplest configuration.
 func reference() Config {
 	return Config{
 		Inside: []string{"eth0"}, Outside: []string{"ppp0"},
