@@ -17,6 +17,7 @@ type Config struct {
 
 	// OnPanic is the verdict, Accept or Drop, for a packet whose handling
 	// failed: the handler panicked, or its result is invalid or too large.
+	// [Divert.SetOnPanic] changes it.
 	OnPanic Verdict
 
 	// MaxLen is how many packets may wait in each queue; the kernel drops those
@@ -90,6 +91,13 @@ func Open(cfg Config, h Handler) (*Divert, error) {
 		d.kernel = &k
 	}
 	return d, nil
+}
+
+// SetOnPanic replaces Config.OnPanic, for the packets that come from now on.
+func (d *Divert) SetOnPanic(v Verdict) {
+	for _, w := range d.workers {
+		w.onPanic.Store(uint32(v))
+	}
 }
 
 // Run serves the queues until ctx ends, then what waits in them, and closes

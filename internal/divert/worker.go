@@ -32,7 +32,7 @@ type worker struct {
 	queue   *queue
 	maxLen  uint32
 	handler Handler
-	onPanic Verdict
+	onPanic atomic.Uint32 // a Verdict
 	log     *slog.Logger
 	count   counters
 
@@ -48,18 +48,22 @@ type worker struct {
 }
 
 func newWorker(index int, q *queue, cfg *Config, h Handler) *worker {
-	return &worker{
+	w := &worker{
 		index:   index,
 		queue:   q,
 		maxLen:  cfg.MaxLen,
 		handler: h,
-		onPanic: cfg.OnPanic,
 		log:     cfg.Logger.With("queue", q.num),
 		in:      make([]byte, messageBuffer),
 		out:     newVerdictMessage(q.num),
 		ident:   uint16(rand.Uint32()),
 	}
+	w.onPanic.Store(uint32(cfg.OnPanic))
+	return w
 }
+
+// failed is the verdict for a packet whose handling failed.
+func (w *worker) failed() Verdict { return Verdict(w.onPanic.Load()) }
 
 // run serves the queue until stop is called or the socket fails. What waits at
 // that time is served too.
@@ -159,7 +163,7 @@ func (w *worker) answer(fd int, msg []byte) {
 		}
 		// Short of memory for a large message: a small one may do, and the
 		// packet must not be left waiting.
-		verdict = w.plain(w.onPanic)
+		verdict = w.plain(w.failed())
 	}
 }
 
@@ -169,7 +173,7 @@ func (w *worker) judge() (verdict []byte) {
 	defer func() {
 		if v := recover(); v != nil {
 			w.panicked(v, debug.Stack())
-			verdict = w.tally(w.onPanic)
+			verdict = w.tally(w.failed())
 		}
 	}()
 	w.count.packets.Add(1)
@@ -191,7 +195,7 @@ func (w *worker) judge() (verdict []byte) {
 	default:
 		w.fail("handler returned an invalid verdict", unix.EINVAL)
 	}
-	return w.tally(w.onPanic)
+	return w.tally(w.failed())
 }
 
 // read takes the headers off the packet of w.message and fills in w.packet.
@@ -239,7 +243,7 @@ func (w *worker) nextIdent() uint16 {
 func (w *worker) panicked(v any, stack []byte) {
 	if n := w.count.panics.Add(1); n%logEvery == 1 {
 		w.log.Error("panic while handling a packet; others like it are logged once in a while",
-			"verdict", w.onPanic, "src", w.packet.Src, "dst", w.packet.Dst, "length", len(w.packet.Payload),
+			"verdict", w.failed(), "src", w.packet.Src, "dst", w.packet.Dst, "length", len(w.packet.Payload),
 			"panics", n, "panic", v, "stack", string(stack))
 	}
 }

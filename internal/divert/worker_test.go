@@ -103,6 +103,26 @@ func TestVerdicts(t *testing.T) {
 	}
 }
 
+// The verdict for failures counts from the next packet on, in every queue.
+func TestSetOnPanic(t *testing.T) {
+	panics := func(int, *Packet) Result { panic("oh") }
+	one, _ := newTestWorker(Accept, panics)
+	two, _ := newTestWorker(Accept, panics)
+	d := &Divert{workers: []*worker{one, two}}
+	for _, v := range []Verdict{Drop, Accept} {
+		d.SetOnPanic(v)
+		want := uint32(nfqueue.NfAccept)
+		if v == Drop {
+			want = nfqueue.NfDrop
+		}
+		for _, w := range d.workers {
+			if j := judge(t, w, kernelMessage(77, infoNotVerified, testPacket{payload: []byte("x")}.bytes())); j.verdict != want {
+				t.Errorf("%v: verdict %+v", v, j)
+			}
+		}
+	}
+}
+
 func TestUnreadablePacketsPass(t *testing.T) {
 	corrupt := testPacket{payload: []byte("REGISTER")}.bytes()
 	corrupt[30] ^= 1

@@ -22,6 +22,7 @@ type fakeTable struct {
 	refusal  error // of the next Commit
 	failing  error // of Install
 	installs int
+	config   nft.Config // installed last
 }
 
 // Commit implements Table.
@@ -51,10 +52,11 @@ func (f *fakeTable) Commit(b *nft.Batch) error {
 }
 
 // Install implements Table.
-func (f *fakeTable) Install(nft.Config) error {
+func (f *fakeTable) Install(c nft.Config) error {
 	if f.failing == nil {
 		f.installs++
 		f.gone = false
+		f.config = c
 	}
 	return f.failing
 }

@@ -393,10 +393,14 @@ func (k *Kernel) renewAnchors(now time.Time) {
 }
 
 // Configure installs the table with another configuration; the leased elements
-// stay.
+// stay. If the kernel refuses it, the old one is in force, and is what a lost table
+// is restored to.
 func (k *Kernel) Configure(c nft.Config) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if err := k.table.Install(c); err != nil {
+		return err
+	}
 	k.config = c
-	return k.table.Install(c)
+	return nil
 }

@@ -326,6 +326,28 @@ func bind(t *testing.T, k *Kernel) {
 	apply(t, k, nat.OpenStream, nat.OpenGuard, nat.AllowSource, nat.CloseGuard)
 }
 
+// TestConfigure: a configuration that the kernel refuses is not the one that a lost
+// table comes back with.
+func TestConfigure(t *testing.T) {
+	k, table, _ := newFake(t)
+	other := config
+	other.SIPPorts = []uint16{5060, 5070}
+	for _, refused := range []bool{true, false} {
+		if table.failing = nil; refused {
+			table.failing = errors.New("busy")
+		}
+		if err := k.Configure(other); (err != nil) != refused {
+			t.Fatalf("refused %v: %v", refused, err)
+		}
+		table.failing = nil
+		table.flush()
+		k.Lost()
+		if got := slices.Equal(table.config.SIPPorts, other.SIPPorts); got == refused {
+			t.Errorf("refused %v: the table is restored with %v", refused, table.config.SIPPorts)
+		}
+	}
+}
+
 // TestRestore: the table has gone, with everything in it, and comes back: at the
 // monitor's word, with the next change, and as soon as it can be installed.
 func TestRestore(t *testing.T) {
