@@ -113,11 +113,10 @@ type page struct {
 // Write writes the rule file of a format for a configuration. The error names the
 // nearest format where there is none of that name; nothing is written then.
 func Write(w io.Writer, format string, cfg Config, opts Options) error {
-	i := slices.IndexFunc(formats, func(f Format) bool { return f.Name == format })
-	if i < 0 {
-		return unknown(format)
+	f, err := find(format)
+	if err != nil {
+		return err
 	}
-	f := formats[i]
 	if opts.Whole && !f.Whole {
 		return fmt.Errorf("format %s has no whole form: %s", f.Name, f.Title)
 	}
@@ -136,16 +135,24 @@ func Write(w io.Writer, format string, cfg Config, opts Options) error {
 	return err
 }
 
-// unknown says that there is no such format, and which one may be meant.
-func unknown(format string) error {
+// Known returns nil where there is a format of that name, else the error of [Write].
+func Known(format string) error {
+	_, err := find(format)
+	return err
+}
+
+func find(format string) (Format, error) {
 	var names []string
 	for _, f := range formats {
+		if f.Name == format {
+			return f, nil
+		}
 		names = append(names, f.Name)
 	}
 	if near := config.Nearest(format, names); near != "" {
-		return fmt.Errorf("there is no format %q; did you mean %s?", format, near)
+		return Format{}, fmt.Errorf("there is no format %q; did you mean %s?", format, near)
 	}
-	return fmt.Errorf("there is no format %q; there are %s", format, strings.Join(names, ", "))
+	return Format{}, fmt.Errorf("there is no format %q; there are %s", format, strings.Join(names, ", "))
 }
 
 // check reports what no rule file could be written for.

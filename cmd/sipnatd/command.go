@@ -16,7 +16,9 @@ type command struct {
 
 // commands lists them, in the order of sipnatd -h.
 func commands() []command {
-	return []command{}
+	return []command{
+		{"rules", "write rule files for firewalls", runRules},
+	}
 }
 
 // parseFlags reads the flags of a command. It returns false, after usage has been
