@@ -18,6 +18,8 @@ type command struct {
 func commands() []command {
 	return []command{
 		{"rules", "write rule files for firewalls", runRules},
+		{"clear", "take out of the kernel what a stopped daemon has left there", runClear},
+		{"version", "say which version this is", runVersion},
 	}
 }
 

@@ -397,8 +397,8 @@ func TestCommitLost(t *testing.T) {
 		must(t, table.Commit(&b))
 		wantMappings(t, table, Mapping{Inside: inside1, Public: public1, Stream: true})
 	}
-	must(t, table.Remove())
-	must(t, table.Remove())
+	must(t, Delete())
+	must(t, Delete())
 	if err := table.Commit(&b); !errors.Is(err, ErrLost) {
 		t.Errorf("after Remove: %v, want %v", err, ErrLost)
 	}
@@ -503,39 +503,5 @@ func TestProbeTraceless(t *testing.T) {
 	}
 	if f.ElementUpdate && !f.ElementDestroy {
 		t.Error("a kernel of 6.12 can do what one of 6.3 can")
-	}
-}
-
-// TestLateChains finds the chains that filter after ours, and only those.
-func TestLateChains(t *testing.T) {
-	newNamespace(t)
-	open(t, reference())
-	nftRun(t, `
-		table inet firewalld {
-			chain early {
-				type filter hook forward priority 10;
-			}
-			chain late {
-				type filter hook forward priority 300;
-			}
-			chain other {
-				type filter hook input priority 300;
-			}
-		}
-		table ip mine {
-			chain same {
-				type filter hook forward priority 290;
-			}
-		}
-	`)
-	got, err := LateChains()
-	must(t, err)
-	want := []LateChain{{"inet", "firewalld", "late", 300}, {"ip", "mine", "same", 290}}
-	slices.SortFunc(got, func(a, b LateChain) int { return cmp.Compare(a.Table, b.Table) })
-	if diff := gocmp.Diff(want, got); diff != "" {
-		t.Errorf("want (-), got (+):\n%s", diff)
-	}
-	if s := fmt.Sprint(got[0]); !strings.Contains(s, "chain late of table inet firewalld") {
-		t.Error(s)
 	}
 }

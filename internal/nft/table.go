@@ -106,18 +106,6 @@ func (t *Table) Close() error {
 	return err
 }
 
-// Remove deletes the table with all that is in it. A table that is gone already
-// is no error.
-func (t *Table) Remove() error {
-	t.slow.Lock()
-	defer t.slow.Unlock()
-	t.slow.conn.DelTable(t.table)
-	if err := t.slow.conn.Flush(); err != nil && !errors.Is(err, unix.ENOENT) {
-		return fmt.Errorf("nft: removing the table: %w", err)
-	}
-	return nil
-}
-
 // install brings the table to what cfg says, in one transaction.
 func (t *Table) install(cfg Config) error {
 	conn := t.slow.conn
