@@ -19,9 +19,18 @@ type kernelRewriter struct {
 
 // findRewriter asks the kernel. What cannot be read is no reason not to serve.
 func (d *Daemon) findRewriter() (k kernelRewriter) {
-	var errs [2]error
-	k.rules, errs[0] = nft.SIPHelperRules()
-	k.automatic, errs[1] = conntrack.AutomaticHelpers()
+	var errs [3]error
+	firewall, err := nft.ReadFirewall()
+	errs[0] = err
+	if firewall != nil {
+		defer firewall.Close()
+		var rules []nft.Rule
+		rules, errs[1] = firewall.SIPHelperRules()
+		for _, r := range rules {
+			k.rules = append(k.rules, r.String())
+		}
+	}
+	k.automatic, errs[2] = conntrack.AutomaticHelpers()
 	k.loaded = conntrack.SIPHelperLoaded()
 	if err := errors.Join(errs[:]...); err != nil {
 		d.log.Warn("the firewall's rules could not all be read: if one assigns the kernel's SIP helper to flows, SIP is rewritten twice", "error", err)

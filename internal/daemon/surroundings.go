@@ -1,7 +1,7 @@
 package daemon
 
 import (
-	"strings"
+	"fmt"
 
 	"sipnatd/conntrack"
 	"sipnatd/internal/ifaces"
@@ -42,22 +42,27 @@ func (d *Daemon) reportConntrack() {
 }
 
 func (d *Daemon) reportChains() {
-	late, err := nft.LateChains()
+	firewall, err := nft.ReadFirewall()
 	if err != nil {
-		d.log.Debug("the firewall's chains were not read", "error", err)
+		d.log.Debug("the firewall's rules were not all read", "error", err)
 	}
-	for _, c := range late {
-		d.log.Warn(c.String())
+	if firewall == nil {
+		return
+	}
+	defer firewall.Close()
+	for _, c := range firewall.LateChains() {
+		d.log.Warn(fmt.Sprintf("%v filters forwarded packets at priority %d, after sipnatd (%d): give it a lower priority, or packets that it drops may still open media streams",
+			c, c.Priority, nft.OwnPriority(c.Kind, c.Hook)))
 	}
 	if d.track.Helper() == conntrack.HelperOwn {
 		return // which flows of SIP and media are given, and no flowtable takes those
 	}
-	offloads, err := nft.OffloadRules()
+	offloads, err := firewall.OffloadRules()
 	if err != nil {
 		d.log.Debug("the firewall's rules were not all read", "error", err)
 	}
 	if len(offloads) > 0 {
 		d.log.Warn("the firewall moves UDP flows to a flowtable, where SIP is not seen and media neither guarded nor counted: let it offload TCP only, or have a kernel with nfnetlink_cthelper",
-			"rules", strings.Join(offloads, "; "))
+			"rules", fmt.Sprint(offloads))
 	}
 }

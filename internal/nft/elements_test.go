@@ -3,7 +3,6 @@ package nft
 import (
 	"cmp"
 	"errors"
-	"fmt"
 	"net/netip"
 	"slices"
 	"strings"

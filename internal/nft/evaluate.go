@@ -14,8 +14,9 @@ import (
 // key at all matches everything.
 type interval struct {
 	low, high []byte
-	data      []byte // of a map
-	chain     string // of a verdict map: where to go
+	data      []byte        // of a map
+	verdict   *expr.Verdict // of a verdict map
+	chain     string        // where it goes
 }
 
 // jump leads the packets of match to another chain.

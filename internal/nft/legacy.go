@@ -50,27 +50,39 @@ func legacyRedirects() ([]Redirect, error) {
 	return w.found, nil
 }
 
-// legacyTargets names the rules of a table of iptables-legacy whose target is a
+// legacyRead are the tables of iptables-legacy that a Firewall has.
+var legacyRead = []string{"raw", "filter", "nat"}
+
+// legacyChains are those of their chains that are asked about packets.
+var legacyChains = []Chain{
+	{Family: "ip", Table: "filter", Name: "FORWARD", Kind: KindFilter, Hook: Forward, Priority: 0, Legacy: true},
+	{Family: "ip", Table: "nat", Name: "PREROUTING", Kind: KindNAT, Hook: Prerouting, Priority: -100, Legacy: true},
+	{Family: "ip", Table: "nat", Name: "POSTROUTING", Kind: KindNAT, Hook: Postrouting, Priority: 100, Legacy: true},
+}
+
+// builtin names the chains of a table, by their hooks.
+var builtin = map[string]map[int]string{
+	"raw":    {unix.NF_INET_PRE_ROUTING: "PREROUTING", unix.NF_INET_LOCAL_OUT: "OUTPUT"},
+	"filter": {unix.NF_INET_LOCAL_IN: "INPUT", unix.NF_INET_FORWARD: "FORWARD", unix.NF_INET_LOCAL_OUT: "OUTPUT"},
+}
+
+// legacyTargets lists the rules of a table of iptables-legacy whose target is a
 // wanted one.
-func legacyTargets(name string, wanted func(target extension) bool) ([]string, error) {
-	table, err := readLegacy(name)
-	if err != nil || table == nil {
-		return nil, err
+func (f *Firewall) legacyTargets(name string, wanted func(target extension) bool) []Rule {
+	table := f.legacy[name]
+	if table == nil {
+		return nil
 	}
-	builtin := map[string]map[int]string{
-		"raw":    {unix.NF_INET_PRE_ROUTING: "PREROUTING", unix.NF_INET_LOCAL_OUT: "OUTPUT"},
-		"filter": {unix.NF_INET_LOCAL_IN: "INPUT", unix.NF_INET_FORWARD: "FORWARD", unix.NF_INET_LOCAL_OUT: "OUTPUT"},
-	}[name]
 	chains := make(map[uint32]string)
-	for hook, chain := range builtin {
+	for hook, chain := range builtin[name] {
 		chains[table.hooks[hook]] = chain
 	}
-	var found []string
+	var found []Rule
 	chain, place := "", 0
 	for at := uint32(0); ; {
 		e, ok := decodeEntry(table.entries, at)
 		if !ok {
-			return found, nil
+			return found
 		}
 		if name, ok := chains[at]; ok {
 			chain, place = name, 0
@@ -79,7 +91,7 @@ func legacyTargets(name string, wanted func(target extension) bool) ([]string, e
 		if t := e.target(); t.name == "ERROR" { // the head of a chain, with its name
 			chain, place = text(t.info), 0
 		} else if wanted(t) {
-			found = append(found, fmt.Sprintf("rule %d in table %s, chain %s of iptables-legacy", place, name, chain))
+			found = append(found, Rule{Family: "ip", Table: name, Chain: chain, Place: place})
 		}
 		at += uint32(e.next)
 	}
@@ -87,8 +99,9 @@ func legacyTargets(name string, wanted func(target extension) bool) ([]string, e
 
 // legacyTable is a table of iptables-legacy.
 type legacyTable struct {
-	hooks   [5]uint32 // where in entries each hook's chain starts
-	entries []byte
+	hooks    [5]uint32 // where in entries each hook's chain starts
+	policies [5]uint32 // and where its last rule is
+	entries  []byte
 }
 
 // readLegacy reads a table, or returns nil where there is none.
@@ -138,8 +151,9 @@ func askLegacy(name string) (*legacyTable, error) {
 	//	unsigned int valid_hooks, hook_entry[5], underflow[5], num_entries, size;
 	// };
 	const (
-		offHooks = iptNameSize + 4
-		offSize  = offHooks + 5*4 + 5*4 + 4
+		offHooks    = iptNameSize + 4
+		offPolicies = offHooks + 5*4
+		offSize     = offPolicies + 5*4 + 4
 	)
 	// The table may change between the two questions: EAGAIN.
 	for range 5 {
@@ -151,6 +165,7 @@ func askLegacy(name string) (*legacyTable, error) {
 		table := new(legacyTable)
 		for hook := range table.hooks {
 			table.hooks[hook] = binary.NativeEndian.Uint32(info[offHooks+4*hook:])
+			table.policies[hook] = binary.NativeEndian.Uint32(info[offPolicies+4*hook:])
 		}
 		size := binary.NativeEndian.Uint32(info[offSize:])
 		if size > maxTable {

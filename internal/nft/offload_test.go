@@ -62,9 +62,9 @@ func TestOffloadRules(t *testing.T) {
 			newWorld(t)
 			flowtable(t)
 			nftRun(t, "flush chain inet fw forward\nadd rule inet fw forward "+tt.rule)
-			got, err := OffloadRules()
+			got, err := readFirewall(t).OffloadRules()
 			must(t, err)
-			if (len(got) > 0) != tt.found || tt.found && !strings.Contains(got[0], "in table fw, chain forward") {
+			if (len(got) > 0) != tt.found || tt.found && !strings.Contains(got[0].String(), "in table fw, chain forward") {
 				t.Errorf("found %q", got)
 			}
 		})

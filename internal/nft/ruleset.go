@@ -3,7 +3,6 @@ package nft
 import (
 	"bytes"
 	"cmp"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"iter"
@@ -17,8 +16,8 @@ import (
 // a chain at the first expression that it cannot decode.
 type ruleset struct {
 	ask      *asker
-	rules    map[tableKey]map[string][][]byte // by chain, the expressions of each rule
-	flags    map[tableKey]map[string]uint32   // of sets, by name
+	rules    map[tableKey]map[string][][]byte       // by chain, the expressions of each rule
+	declared map[tableKey]map[string]setDeclaration // of sets, by name
 	sets     map[setKey][]interval
 	visits   int
 	found    []Redirect
@@ -51,10 +50,10 @@ func dialRuleset() (*ruleset, error) {
 		return nil, err
 	}
 	return &ruleset{
-		ask:   ask,
-		rules: make(map[tableKey]map[string][][]byte),
-		flags: make(map[tableKey]map[string]uint32),
-		sets:  make(map[setKey][]interval),
+		ask:      ask,
+		rules:    make(map[tableKey]map[string][][]byte),
+		declared: make(map[tableKey]map[string]setDeclaration),
+		sets:     make(map[setKey][]interval),
 	}, nil
 }
 
@@ -181,48 +180,6 @@ func (s *ruleset) readRules(table tableKey) error {
 		}
 	}
 	s.rules[table] = rules
-	return nil
-}
-
-// foreignRule is a rule of anybody's.
-type foreignRule struct {
-	table  tableKey
-	chain  string
-	handle uint64
-	exprs  []byte
-}
-
-// String says where the rule is.
-func (r foreignRule) String() string {
-	return fmt.Sprintf("rule handle %d in table %s, chain %s", r.handle, r.table.name, r.chain)
-}
-
-// each goes over all rules that see IPv4 packets.
-func (s *ruleset) each(visit func(foreignRule)) error {
-	msgs, err := s.ask.dump(unix.NFT_MSG_GETRULE, unix.NFPROTO_UNSPEC)
-	if err != nil {
-		return fmt.Errorf("nft: reading the rules: %w", err)
-	}
-	for _, m := range msgs {
-		r := foreignRule{table: tableKey{family: m.family}}
-		for a := range attributes(m.attrs) {
-			switch a.kind {
-			case unix.NFTA_RULE_TABLE:
-				r.table.name = text(a.data)
-			case unix.NFTA_RULE_CHAIN:
-				r.chain = text(a.data)
-			case unix.NFTA_RULE_HANDLE:
-				if len(a.data) == 8 {
-					r.handle = binary.BigEndian.Uint64(a.data)
-				}
-			case unix.NFTA_RULE_EXPRESSIONS:
-				r.exprs = a.data
-			}
-		}
-		if m.family == unix.NFPROTO_IPV4 || m.family == unix.NFPROTO_INET {
-			visit(r)
-		}
-	}
 	return nil
 }
 
@@ -374,7 +331,7 @@ func (s *ruleset) elements(set setKey) ([]interval, error) {
 }
 
 func (s *ruleset) readElements(set setKey) ([]interval, error) {
-	flags, err := s.setFlags(set)
+	declared, err := s.declaration(set)
 	if err != nil {
 		return nil, err
 	}
@@ -393,7 +350,7 @@ func (s *ruleset) readElements(set setKey) ([]interval, error) {
 			}
 		}
 	}
-	if flags&unix.NFT_SET_INTERVAL != 0 && flags&setConcat == 0 {
+	if declared.flags&unix.NFT_SET_INTERVAL != 0 && declared.flags&setConcat == 0 {
 		return joinEnds(elements), nil
 	}
 	in := make([]interval, 0, len(elements))
@@ -406,31 +363,38 @@ func (s *ruleset) readElements(set setKey) ([]interval, error) {
 	return in, nil
 }
 
-// setFlags tells how a set is to be read. It reads the flags of all sets of the
-// table, once.
-func (s *ruleset) setFlags(set setKey) (uint32, error) {
-	if s.flags[set.table] == nil {
+// setDeclaration is how a set is to be read.
+type setDeclaration struct {
+	flags   uint32
+	keySize int // bytes
+}
+
+// declaration reads those of all sets of the table, once.
+func (s *ruleset) declaration(set setKey) (setDeclaration, error) {
+	if s.declared[set.table] == nil {
 		msgs, err := s.ask.dump(unix.NFT_MSG_GETSET, set.table.family, set.table.name)
 		if err != nil {
-			return 0, err
+			return setDeclaration{}, err
 		}
-		all := make(map[string]uint32, len(msgs))
+		all := make(map[string]setDeclaration, len(msgs))
 		for _, m := range msgs {
 			var name string
-			var flags uint32
+			var d setDeclaration
 			for a := range attributes(m.attrs) {
 				switch a.kind {
 				case unix.NFTA_SET_NAME:
 					name = text(a.data)
 				case unix.NFTA_SET_FLAGS:
-					flags = number(a.data)
+					d.flags = number(a.data)
+				case unix.NFTA_SET_KEY_LEN:
+					d.keySize = int(number(a.data))
 				}
 			}
-			all[name] = flags
+			all[name] = d
 		}
-		s.flags[set.table] = all
+		s.declared[set.table] = all
 	}
-	return s.flags[set.table][set.name], nil
+	return s.declared[set.table][set.name], nil
 }
 
 // element is an element as the kernel lists it.
@@ -455,8 +419,9 @@ func decodeElement(data []byte) element {
 				case unix.NFTA_DATA_VALUE:
 					e.data = d.data
 				case unix.NFTA_DATA_VERDICT:
-					if v := decodeVerdict(d.data); v.Kind == expr.VerdictJump || v.Kind == expr.VerdictGoto {
-						e.chain = v.Chain
+					e.verdict = decodeVerdict(d.data)
+					if e.verdict.Kind == expr.VerdictJump || e.verdict.Kind == expr.VerdictGoto {
+						e.chain = e.verdict.Chain
 					}
 				}
 			}

@@ -1,7 +1,6 @@
 package nft
 
 import (
-	"errors"
 	"fmt"
 
 	"golang.org/x/sys/unix"
@@ -10,33 +9,27 @@ import (
 // kernelSIP is the name of the kernel's own SIP helper, nf_conntrack_sip.
 const kernelSIP = "sip"
 
-// SIPHelperRules names the rules that assign the kernel's SIP helper to flows, be
-// they of nft, iptables-nft or iptables-legacy. Such flows are rewritten by the
-// kernel, and must not be by the daemon as well. With an error it returns what it
-// could read.
-func SIPHelperRules() ([]string, error) {
-	s, err := dialRuleset()
+// SIPHelperRules lists the rules that assign the kernel's SIP helper to flows. Such
+// flows are rewritten by the kernel, and must not be by the daemon as well. With an
+// error it returns what it could read.
+func (f *Firewall) SIPHelperRules() ([]Rule, error) {
+	objects, err := f.s.helperObjects()
 	if err != nil {
 		return nil, err
 	}
-	defer s.close()
-	objects, err := s.helperObjects()
-	if err != nil {
-		return nil, err
-	}
-	var found []string
-	err = s.each(func(r foreignRule) {
+	var found []Rule
+	for _, r := range f.rules {
 		for e := range expressions(r.exprs) {
-			if s.assignsSIP(r.table, e, objects) {
-				found = append(found, r.String())
-				return
+			if f.s.assignsSIP(r.key(), e, objects) {
+				found = append(found, r)
+				break
 			}
 		}
-	})
-	legacy, legacyErr := legacyTargets("raw", func(t extension) bool { // which alone has the CT target
+	}
+	found = append(found, f.legacyTargets("raw", func(t extension) bool { // which alone has the CT target
 		return t.name == "CT" && assignedHelper(t.info) == kernelSIP
-	})
-	return append(found, legacy...), errors.Join(append(s.failures, err, legacyErr)...)
+	})...)
+	return found, f.failed()
 }
 
 // assignsSIP tells whether an expression assigns the helper, given the helper that

@@ -42,9 +42,9 @@ func TestSIPHelperRules(t *testing.T) {
 			newNamespace(t)
 			open(t, reference())
 			nftRun(t, strings.Replace(objects, "%", tt.rule, 1))
-			got, err := SIPHelperRules()
+			got, err := readFirewall(t).SIPHelperRules()
 			must(t, err)
-			if (len(got) > 0) != tt.found || tt.found && !strings.Contains(got[0], "in table fw, chain prerouting") {
+			if (len(got) > 0) != tt.found || tt.found && !strings.Contains(got[0].String(), "in table fw, chain prerouting") {
 				t.Errorf("%s: found %q", tt.rule, got)
 			}
 		})
@@ -53,9 +53,9 @@ func TestSIPHelperRules(t *testing.T) {
 		t.Run(program, func(t *testing.T) {
 			newNamespace(t)
 			iptables(t, program, "-t raw -A PREROUTING -p udp --dport 5060 -j CT --helper sip\n-t raw -A PREROUTING -p udp -j CT --notrack")
-			got, err := SIPHelperRules()
+			got, err := readFirewall(t).SIPHelperRules()
 			must(t, err)
-			if len(got) != 1 || !strings.Contains(got[0], "in table raw, chain PREROUTING") {
+			if len(got) != 1 || !strings.Contains(got[0].String(), "in table raw, chain PREROUTING") {
 				t.Errorf("found %q", got)
 			}
 		})
