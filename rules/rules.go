@@ -87,6 +87,8 @@ type Format struct {
 	// Whole says that the format has a whole form besides.
 	Whole bool
 
+	complete bool // it is the whole form, and there is no other
+
 	// Unload is the command for the form with Options.Remove, where it is not Load.
 	Unload string
 }
@@ -95,6 +97,17 @@ type Format struct {
 var formats = []Format{
 	{Name: "nft", Title: "the daemon's nftables table, and what a firewall of nftables has to accept",
 		Load: "nft -f FILE", Whole: true},
+	{Name: "iptables", Title: "a whole masquerading firewall for iptables-restore",
+		Load: "iptables-restore <FILE", Unload: "iptables-restore --noflush <FILE", complete: true},
+	{Name: "iptables-script", Title: "chains beside those of an iptables firewall that is there", Load: "sh FILE"},
+	{Name: "ip6tables", Title: "the IPv6 side of that firewall, for ip6tables-restore: as closed as the other one",
+		Load: "ip6tables-restore <FILE", Unload: "ip6tables-restore --noflush <FILE", complete: true},
+	{Name: "ip6tables-script", Title: "the same for an ip6tables firewall that is there", Load: "sh FILE"},
+	{Name: "ipchains", Title: "chains for a box with Linux 2.2 in front of sipnatd's machine", Load: "sh FILE"},
+	{Name: "firewalld", Title: "policies for firewalld, by a script", Load: "sh FILE"},
+	{Name: "ufw", Title: "rules and masquerade for ufw, by a script", Load: "sh FILE"},
+	{Name: "openwrt", Title: "rules for OpenWrt's fw4, by a script: uci commands and an nftables include", Load: "sh FILE"},
+	{Name: "shorewall", Title: "lines for Shorewall's files, by a script", Load: "sh FILE"},
 }
 
 // Formats returns every format there is.
@@ -117,13 +130,13 @@ func Write(w io.Writer, format string, cfg Config, opts Options) error {
 	if err != nil {
 		return err
 	}
-	if opts.Whole && !f.Whole {
+	if opts.Whole && !f.Whole && !f.complete {
 		return fmt.Errorf("format %s has no whole form: %s", f.Name, f.Title)
 	}
 	if err := cfg.check(); err != nil {
 		return err
 	}
-	t, err := template.New("").Funcs(functions).ParseFS(templates, "settings.tmpl", f.Name+".tmpl")
+	t, err := template.New("").Funcs(functions).ParseFS(templates, "*.tmpl")
 	if err != nil {
 		return fmt.Errorf("rules: %w", err)
 	}
