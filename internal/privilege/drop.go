@@ -14,26 +14,33 @@ import (
 // number) with no supplementary groups and with CAP_NET_ADMIN as its only
 // capability, and makes that final: nothing it does or executes can gain a
 // privilege again. The daemon needs CAP_NET_ADMIN for netfilter and rtnetlink.
+// Files that the user may not read must have been opened before.
 //
-// Drop needs root; a process that is the user already only loses capabilities.
-// Files that the user may not read must have been opened before. After an error
-// the process is in a state in between and must end.
+// An empty name is nobody in particular: root stays root. A process that was not
+// started as root stays who it is, whatever the name, and loses all capabilities but
+// CAP_NET_ADMIN; where the name is another user's, the error is then [ErrNotRoot], and
+// all the rest has been done.
+//
+// After any other error the process is in a state in between and must end.
 //
 // It works in programs without cgo only (CGO_ENABLED=0), where the runtime
 // knows every thread; in others the error is [ErrCgo].
 func Drop(name string) error {
+	if os.Geteuid() != 0 {
+		if err := errors.Join(keepOnly(1<<unix.CAP_NET_ADMIN), seal()); err != nil {
+			return err
+		}
+		return sameUser(name)
+	}
+	if name == "" {
+		return nil
+	}
 	who, err := lookup(name)
 	if err != nil {
 		return err
 	}
-	root := os.Geteuid() == 0
-	if !root && os.Geteuid() != who.uid {
-		return fmt.Errorf("only root can become the user %s", name)
-	}
-	if root {
-		if err := become(who); err != nil {
-			return fmt.Errorf("user %s: %w", name, err)
-		}
+	if err := become(who); err != nil {
+		return fmt.Errorf("user %s: %w", name, err)
 	}
 	if err := errors.Join(keepOnly(1<<unix.CAP_NET_ADMIN), seal()); err != nil {
 		return fmt.Errorf("user %s: %w", name, err)
@@ -42,10 +49,29 @@ func Drop(name string) error {
 }
 
 // Check reports whether there is a user (a name or a number) that [Drop] could
-// become, so that a wrong one is found before anything is done.
+// become, so that a wrong one is found before anything is done. It is nil where Drop
+// would not become anybody.
 func Check(name string) error {
+	if name == "" || os.Geteuid() != 0 {
+		return nil
+	}
 	_, err := lookup(name)
 	return err
+}
+
+// ErrNotRoot is why [Drop] does not become another user: who started the process has
+// chosen one, and it has no means to change that.
+var ErrNotRoot = errors.New("only a start as root could change the user")
+
+// sameUser returns ErrNotRoot if the name is not the process's own user.
+func sameUser(name string) error {
+	if name == "" {
+		return nil
+	}
+	if who, err := lookup(name); err == nil && who.uid == os.Geteuid() {
+		return nil
+	}
+	return fmt.Errorf("%w: this one is number %d", ErrNotRoot, os.Geteuid())
 }
 
 // ErrCgo is why [Drop] cannot work in a program that was built with cgo.
@@ -82,11 +108,19 @@ func become(who account) error {
 	return nil
 }
 
-// keepOnly makes the capabilities in the mask (numbers below 32) the permitted
-// and effective ones, with none inheritable.
+// keepOnly makes the capabilities in the mask (numbers below 32) the permitted and
+// effective ones, with none inheritable. Threads that were started with just these are
+// left alone: under a system call filter there may be no capset.
 func keepOnly(mask uint32) error {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3} // pid 0: the calling thread
-	data := [2]unix.CapUserData{{Effective: mask, Permitted: mask}}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&header, &data[0]); err != nil {
+		return fmt.Errorf("capget: %w", err)
+	}
+	if data[0].Effective == mask && data[0].Permitted == mask && data[1].Permitted == 0 {
+		return nil
+	}
+	data = [2]unix.CapUserData{{Effective: mask, Permitted: mask}}
 	_, _, errno := syscall.AllThreadsSyscall(unix.SYS_CAPSET,
 		uintptr(unsafe.Pointer(&header)), uintptr(unsafe.Pointer(&data[0])), 0)
 	if err := failure(errno); err != nil {

@@ -1,36 +1,36 @@
 package privilege
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"reflect"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/google/nftables"
 	"golang.org/x/sys/unix"
 )
 
 // dropped is what a process finds after Drop.
 type dropped struct {
-	Drop        string              // the error of Drop
-	Status      map[string][]string // fields of /proc/self/task/*/status, each value once
-	Nftables    string              // adding a table and reading it back
-	SecretFile  string              // reading a file of root's
-	PublicFile  string              // reading a file of everybody's beside it
-	Setuid      string              // becoming root
-	SetuidBits  string              // the effective user of a program that is set-user-ID root
-	Raise       string              // taking a second capability
-	WriteSysctl string              // writing a network sysctl
-	Again       string              // Drop to the same user
-	Other       string              // Drop to another one
+	Need     string              // the error of Need, before
+	Drop     string              // the error of Drop
+	Status   map[string][]string // fields of /proc/self/task/*/status, each value once
+	Threads  []string            // setresuid(0, 0, 0) as each older thread finds it, each result once
+	Attempts map[string]string   // by name
+	Nftables string              // adding a table and reading it back
+	Public   string              // reading a file of everybody's beside those of root's
+	Again    string              // Drop to the same user
+	Other    string              // Drop to another one
 }
 
 // text makes an error comparable; "" is success.
@@ -45,30 +45,36 @@ func text(err error) string {
 	return err.Error()
 }
 
-// roleDrop drops to nobody in a network namespace of its own, with a number of
-// threads started before, and prints what it is then able to do.
+const (
+	dirVariable  = "SIPNATD_TEST_DIR"
+	userVariable = "SIPNATD_TEST_USER"
+)
+
+// roleDrop drops to a user, with a number of threads started before, and prints what
+// it is then able to do. The network namespace is the test's.
 func roleDrop() int {
-	runtime.LockOSThread()
-	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-		fmt.Fprintln(os.Stderr, "unshare:", err)
-		return 1
-	}
+	const threads = 8
 	var started, done sync.WaitGroup
 	release := make(chan struct{})
-	for range 8 {
+	results := make(chan string, threads)
+	for range threads {
 		started.Add(1)
 		done.Go(func() {
 			runtime.LockOSThread()
 			started.Done()
 			<-release
+			_, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, 0, 0, 0) // this thread alone
+			results <- unix.ErrnoName(errno)
 		})
 	}
 	started.Wait()
 
 	var d dropped
-	d.Drop = text(Drop("nobody"))
+	user := os.Getenv(userVariable)
+	d.Need = text(Need())
+	d.Drop = text(Drop(user))
 	d.Status = make(map[string][]string)
-	for _, field := range []string{"Uid", "Gid", "Groups", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs"} {
+	for _, field := range []string{"Uid", "Gid", "Groups", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs"} {
 		values, err := threadStatus(field)
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -78,22 +84,25 @@ func roleDrop() int {
 	}
 	close(release)
 	done.Wait()
+	close(results)
+	for result := range results {
+		if !slices.Contains(d.Threads, result) {
+			d.Threads = append(d.Threads, result)
+		}
+	}
 
-	dir := os.Getenv("SIPNATD_TEST_DIR")
-	_, err := os.ReadFile(filepath.Join(dir, "secret"))
-	d.SecretFile = text(err)
-	_, err = os.ReadFile(filepath.Join(dir, "public"))
-	d.PublicFile = text(err)
+	w := &workshop{dir: os.Getenv(dirVariable), parent: os.Getppid()}
+	_, err := os.ReadFile(w.path("public"))
+	d.Public = text(err)
 	d.Nftables = text(addTable())
-	d.Setuid = text(syscall.Setuid(0))
-	whoami := exec.Command(filepath.Join(dir, "setuid-root"))
-	whoami.Env = []string{roleVariable + "=whoami"}
-	out, err := whoami.Output()
-	d.SetuidBits = string(out) + text(err)
-	d.Raise = text(keepOnly(1<<unix.CAP_NET_ADMIN | 1<<unix.CAP_NET_RAW))
-	d.WriteSysctl = text(os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0))
-	d.Again = text(Drop("nobody"))
-	d.Other = text(Drop("2000000001"))
+	d.Again = text(Drop(user))
+	if os.Geteuid() != 0 {
+		d.Other = text(Drop("2000000001"))
+	}
+	d.Attempts = make(map[string]string)
+	for _, a := range attempts() {
+		d.Attempts[a.name] = text(a.try(w))
+	}
 	if err := json.NewEncoder(os.Stdout).Encode(d); err != nil {
 		return 1
 	}
@@ -120,31 +129,17 @@ func addTable() error {
 	return nil
 }
 
-func roleWhoami() int {
-	fmt.Print(os.Geteuid())
-	return 0
-}
-
-func TestDrop(t *testing.T) {
-	needRoot(t)
-	nobody, err := lookup("nobody")
-	if err != nil {
-		t.Fatal(err)
-	}
-	// Not below a directory that is root's alone.
+// furnish makes what the attempts work on. The directory is not below one that is
+// root's alone.
+func furnish(t *testing.T) (dir string) {
+	t.Helper()
 	dir, err := os.MkdirTemp("/tmp", "sipnatd-privilege-")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	program, err := os.ReadFile(self)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	for _, f := range []struct {
 		name    string
 		content []byte
@@ -153,25 +148,43 @@ func TestDrop(t *testing.T) {
 		{".", nil, 0o755},
 		{"secret", []byte("root's"), 0o600},
 		{"public", []byte("everybody's"), 0o644},
+		{"nobody's", []byte("nobody's"), 0o644},
+		{"program", program, 0o755},
 		{"setuid-root", program, 0o755 | os.ModeSetuid},
+		{"setgid-root", program, 0o755 | os.ModeSetgid},
 	} {
 		path := filepath.Join(dir, f.name)
 		if f.content != nil {
-			if err := os.WriteFile(path, f.content, 0o600); err != nil {
-				t.Fatal(err)
-			}
+			must(t, os.WriteFile(path, f.content, 0o600))
 		}
-		if err := os.Chmod(path, f.mode); err != nil {
-			t.Fatal(err)
-		}
+		must(t, os.Chmod(path, f.mode))
 	}
+	must(t, os.Mkdir(filepath.Join(dir, "everybody's"), 0o700))
+	must(t, os.Chmod(filepath.Join(dir, "everybody's"), 0o777))
+	nobody, err := lookup("nobody")
+	must(t, err)
+	must(t, os.Chown(filepath.Join(dir, "nobody's"), nobody.uid, nobody.gid))
+	// Like /dev/null, but root's.
+	must(t, unix.Mknod(filepath.Join(dir, "device"), unix.S_IFCHR|0o600, int(unix.Mkdev(1, 3))))
+	return dir
+}
 
-	out, errs, status := play(t, "drop", "SIPNATD_TEST_DIR="+dir)
-	if status != 0 {
-		t.Fatalf("exit status %d: %s", status, errs)
+// playDrop plays the role in a network namespace of its own.
+func playDrop(t *testing.T, user string, attr *syscall.SysProcAttr) dropped {
+	t.Helper()
+	dir := furnish(t)
+	attr.Cloneflags |= unix.CLONE_NEWNET
+	cmd := exec.Command(filepath.Join(dir, "program"))
+	cmd.Env = append(os.Environ(), roleVariable+"=drop", dirVariable+"="+dir, userVariable+"="+user)
+	cmd.SysProcAttr = attr
+	var errs bytes.Buffer
+	cmd.Stderr = &errs
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%v: %s", err, &errs)
 	}
 	var got dropped
-	if err := json.Unmarshal([]byte(out), &got); err != nil {
+	if err := json.Unmarshal(out, &got); err != nil {
 		t.Fatalf("%v in %q", err, out)
 	}
 	if strings.Contains(got.Drop, ErrCgo.Error()) {
@@ -180,23 +193,100 @@ func TestDrop(t *testing.T) {
 		}
 		t.Skip(got.Drop)
 	}
+	return got
+}
 
-	four := func(id int) []string { return []string{fmt.Sprintf("%d %d %d %d", id, id, id, id)} }
-	const none, netAdmin = "0000000000000000", "0000000000001000"
+// refused is that every attempt fails for want of a privilege.
+func refused() map[string]string {
+	all := make(map[string]string)
+	for _, a := range attempts() {
+		all[a.name] = "EPERM"
+	}
+	for _, name := range []string{
+		"read a file of root's", "read it through another process's root", "write beside it",
+		"read the environment of root's process", "read the memory of root's process", "enter root's namespace",
+		"open a device of root's", "open a kernel sysctl to write",
+	} {
+		all[name] = "EACCES"
+	}
+	return all
+}
+
+func four(id int) []string { return []string{fmt.Sprintf("%d %d %d %d", id, id, id, id)} }
+
+const noCapability, netAdmin = "0000000000000000", "0000000000001000"
+
+func TestDrop(t *testing.T) {
+	needRoot(t)
+	nobody, err := lookup("nobody")
+	must(t, err)
 	want := dropped{
 		Status: map[string][]string{
 			"Uid": four(nobody.uid), "Gid": four(nobody.gid), "Groups": {""},
-			"CapInh": {none}, "CapPrm": {netAdmin}, "CapEff": {netAdmin}, "CapBnd": {netAdmin}, "CapAmb": {none},
+			"CapPrm": {netAdmin}, "CapEff": {netAdmin}, "CapBnd": {netAdmin}, "CapAmb": {noCapability},
 			"NoNewPrivs": {"1"},
 		},
-		SecretFile: "EACCES",
-		Setuid:     "EPERM",
-		SetuidBits: fmt.Sprint(nobody.uid),
-		Raise:      "EPERM",
-		Other:      "only root can become the user 2000000001",
+		Threads:  []string{"EPERM"},
+		Attempts: refused(),
+		Other:    ErrNotRoot.Error() + ": this one is number " + fmt.Sprint(nobody.uid),
 	}
-	if !reflect.DeepEqual(got, want) {
-		t.Errorf("got  %+v\nwant %+v", got, want)
+	if diff := cmp.Diff(want, playDrop(t, "nobody", &syscall.SysProcAttr{})); diff != "" {
+		t.Errorf("want (-), got (+):\n%s", diff)
+	}
+}
+
+// As a service manager starts it: an unprivileged user with one ambient capability. The
+// setting user is not needed then, and another name than its own changes nothing.
+func TestStartUnprivileged(t *testing.T) {
+	needRoot(t)
+	nobody, err := lookup("nobody")
+	must(t, err)
+	notRoot := ErrNotRoot.Error() + ": this one is number " + fmt.Sprint(nobody.uid)
+	for user, says := range map[string]string{"": "", "nobody": "", "root": notRoot, "no-such-user": notRoot} {
+		t.Run("user="+user, func(t *testing.T) {
+			got := playDrop(t, user, &syscall.SysProcAttr{
+				Credential:  &syscall.Credential{Uid: uint32(nobody.uid), Gid: uint32(nobody.gid)},
+				AmbientCaps: []uintptr{unix.CAP_NET_ADMIN},
+			})
+			want := dropped{
+				Drop: says, Again: says, Other: notRoot,
+				Status: map[string][]string{
+					"Uid": four(nobody.uid), "Gid": four(nobody.gid), "Groups": {""},
+					"CapPrm": {netAdmin}, "CapEff": {netAdmin}, "CapAmb": {noCapability},
+					"NoNewPrivs": {"1"},
+				},
+				Threads:  []string{"EPERM"},
+				Attempts: refused(),
+			}
+			delete(got.Status, "CapBnd") // the service manager's
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("want (-), got (+):\n%s", diff)
+			}
+		})
+	}
+}
+
+// Root can do all that is attempted, so that the refusals above mean something.
+func TestAttemptsAsRoot(t *testing.T) {
+	needRoot(t)
+	got := playDrop(t, "", &syscall.SysProcAttr{})
+	for _, a := range attempts() {
+		if says := got.Attempts[a.name]; says != "" {
+			t.Errorf("%s: %s", a.name, says)
+		}
+	}
+}
+
+// Without the one capability it does not start at all.
+func TestNeed(t *testing.T) {
+	needRoot(t)
+	nobody, err := lookup("nobody")
+	must(t, err)
+	got := playDrop(t, "", &syscall.SysProcAttr{
+		Credential: &syscall.Credential{Uid: uint32(nobody.uid), Gid: uint32(nobody.gid)},
+	})
+	if got.Need != ErrNotPrivileged.Error() || got.Nftables == "" {
+		t.Errorf("Need: %q; adding a table: %q", got.Need, got.Nftables)
 	}
 }
 

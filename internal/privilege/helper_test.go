@@ -50,6 +50,13 @@ func play(t *testing.T, role string, env ...string) (stdout, stderr string, stat
 	return out.String(), errs.String(), status
 }
 
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // needRoot skips a test that cannot run here, which is a failure where
 // SIPNATD_CI says that it must.
 func needRoot(t *testing.T) {
