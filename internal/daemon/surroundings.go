@@ -11,7 +11,7 @@ import (
 func (d *Daemon) reportInterfaces(s *ifaces.Snapshot) {
 	d.log.Info("interfaces", "sides", s.String())
 	for _, p := range s.Problems() {
-		d.log.Warn(p)
+		d.log.Warn(p.String())
 	}
 	for _, i := range s.Interfaces() {
 		if i.BehindNAT() && d.cfg.HostOutbound == "" {

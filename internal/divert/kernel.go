@@ -104,12 +104,36 @@ func queueOwner(num uint16) (owner string, ok bool) {
 	return "", false
 }
 
+// Served returns the queues that are served in the network namespace of the calling
+// thread, each with the number (inode) of the netlink socket that does it, 0 where
+// that is not known. Only root may ask.
+func Served() (map[uint16]uint64, error) {
+	text, err := os.ReadFile(queuesPath)
+	if err != nil {
+		return nil, err
+	}
+	served := make(map[uint16]uint64)
+	for _, row := range parseQueues(text) {
+		served[row.num], _ = portSocket(row.port)
+	}
+	return served, nil
+}
+
 // portOwner finds the process that holds the netfilter netlink socket with the
-// given port, by the socket's inode.
+// given port.
 func portOwner(port uint32) (string, bool) {
+	inode, ok := portSocket(port)
+	if !ok {
+		return "", false
+	}
+	return socketOwner(fmt.Sprintf("socket:[%d]", inode))
+}
+
+// portSocket finds the netfilter netlink socket with the given port.
+func portSocket(port uint32) (inode uint64, ok bool) {
 	f, err := os.Open(netlinksPath)
 	if err != nil {
-		return "", false
+		return 0, false
 	}
 	defer f.Close()
 	for s := bufio.NewScanner(f); s.Scan(); {
@@ -118,9 +142,10 @@ func portOwner(port uint32) (string, bool) {
 		if len(v) < 10 || v[1] != strconv.Itoa(unix.NETLINK_NETFILTER) || v[2] != strconv.FormatUint(uint64(port), 10) {
 			continue
 		}
-		return socketOwner("socket:[" + v[9] + "]")
+		inode, err := strconv.ParseUint(v[9], 10, 64)
+		return inode, err == nil
 	}
-	return "", false
+	return 0, false
 }
 
 // socketOwner finds a process that holds the socket with the given link text.

@@ -63,13 +63,13 @@ func (t *tables) snapshot(c Config) *Snapshot {
 	if len(outside) == 0 {
 		outside = t.detectOutside(inside)
 		if len(outside) == 0 {
-			s.problem("no IPv4 default route leaves through an interface that is not inside: there is no outside interface until one does, or if_outbound names it")
+			s.problem(NoInterface, Interface{Side: Outside})
 		}
 	}
 	if len(inside) == 0 {
 		inside = t.detectInside(outside)
 		if len(inside) == 0 {
-			s.problem("no interface but the outside one is up and has a private address: there is no inside interface until one has, or if_inbound names it")
+			s.problem(NoInterface, Interface{Side: Inside})
 		}
 	}
 	for _, name := range inside {
@@ -83,12 +83,12 @@ func (t *tables) snapshot(c Config) *Snapshot {
 		i := &s.interfaces[n]
 		switch {
 		case i.Index == 0:
-			s.problem("the %s interface %s does not exist: no SIP is handled on it until it does", i.Side, i.Name)
+			s.problem(Missing, *i)
 			continue
 		case !i.Up:
-			s.problem("the %s interface %s is down", i.Side, i.Name)
+			s.problem(Down, *i)
 		case i.Side == Outside && !i.Addr.IsValid():
-			s.problem("the outside interface %s has no IPv4 address", i.Name)
+			s.problem(NoAddress, *i)
 		}
 		s.byIndex[i.Index] = i
 	}
@@ -104,8 +104,8 @@ func (t *tables) snapshot(c Config) *Snapshot {
 	return s
 }
 
-func (s *Snapshot) problem(format string, args ...any) {
-	s.problems = append(s.problems, fmt.Sprintf(format, args...))
+func (s *Snapshot) problem(kind ProblemKind, i Interface) {
+	s.problems = append(s.problems, Problem{kind, i.Side, i.Name})
 }
 
 // detectOutside returns the interfaces of the best default route, all next

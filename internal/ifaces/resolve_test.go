@@ -101,8 +101,12 @@ func TestSnapshotSides(t *testing.T) {
 			if got := s.Names(Outside); !slices.Equal(got, tt.outside) {
 				t.Errorf("outside %q, want %q", got, tt.outside)
 			}
-			if !slices.Equal(s.Problems(), tt.problems) {
-				t.Errorf("problems %q, want %q", s.Problems(), tt.problems)
+			var problems []string
+			for _, p := range s.Problems() {
+				problems = append(problems, p.String())
+			}
+			if !slices.Equal(problems, tt.problems) {
+				t.Errorf("problems %q, want %q", problems, tt.problems)
 			}
 		})
 	}

@@ -69,7 +69,7 @@ type Snapshot struct {
 	byIndex    map[uint32]*Interface
 	own        []netip.Addr   // of all interfaces of the machine, in order
 	elsewhere  []netip.Prefix // destinations of routes through interfaces that are not outside, the default route not
-	problems   []string
+	problems   []Problem
 }
 
 // Interfaces returns the inside and the outside interfaces, configured ones
@@ -157,9 +157,8 @@ func (s *Snapshot) network(side Side, addr netip.Addr) bool {
 	return false
 }
 
-// Problems returns what keeps the daemon from its work, as sentences for the
-// log; none if all is well.
-func (s *Snapshot) Problems() []string { return s.problems }
+// Problems returns what keeps the daemon from its work; none if all is well.
+func (s *Snapshot) Problems() []Problem { return s.problems }
 
 // Equal reports whether two snapshots say the same.
 func (s *Snapshot) Equal(o *Snapshot) bool {
