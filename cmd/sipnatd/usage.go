@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"strings"
 
 	"sipnatd/internal/config"
 )
@@ -30,10 +31,11 @@ Exit status:
 Settings of the configuration, with their defaults:
 `, defaultConfigs[0], defaultConfigs[1])
 	for _, s := range config.Settings() {
-		fmt.Fprintf(w, "  %-13s =", s.Name)
-		if s.Default != "" {
-			fmt.Fprintf(w, " %s", s.Default)
+		if s.Effect == config.Effective {
+			fmt.Fprintln(w, strings.TrimRight(fmt.Sprintf("  %-13s = %s", s.Name, s.Default), " "))
 		}
-		fmt.Fprintln(w)
 	}
+	fmt.Fprint(w, `
+"sipnatd config reference" explains them, and what siproxd has besides.
+`)
 }

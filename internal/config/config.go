@@ -6,8 +6,12 @@ import (
 )
 
 // Config is a complete and valid configuration, as [Default] and [Parse]
-// return it. It is not changed after that; lists must not be modified.
+// return it. It is not changed after that, but by [Config.Override]; lists must
+// not be modified.
 type Config struct {
+	// File is where it was read from. Empty: nowhere, all are defaults.
+	File string
+
 	// Inside and Outside name the interfaces of the private networks and of
 	// the public side. Empty: they are detected.
 	Inside, Outside []string
@@ -18,6 +22,15 @@ type Config struct {
 
 	// SIPPorts are the UDP ports whose forwarded traffic is SIP.
 	SIPPorts []uint16
+
+	// SIPAccept says from whom an inside phone may get new requests.
+	SIPAccept SIPAccept
+
+	// SIPPeers are outside networks that may always send requests.
+	SIPPeers []netip.Prefix
+
+	// OnFailure is what happens to SIP when no daemon looks at it.
+	OnFailure OnFailure
 
 	// RTPPortLow and RTPPortHigh bound the public media ports, both included.
 	// RTPPortLow is even, and there is room for one pair of RTP and RTCP ports.
@@ -37,17 +50,9 @@ type Config struct {
 	// Hairpin says how media flows between two inside phones.
 	Hairpin Hairpin
 
-	// SIPAccept says from whom an inside phone may get new requests.
-	SIPAccept SIPAccept
-
-	// SIPPeers are outside networks that may always send requests.
-	SIPPeers []netip.Prefix
-
-	// OnFailure is what happens to SIP when no daemon looks at it.
-	OnFailure OnFailure
-
-	// QueueNum is the first NFQUEUE number, Queues how many there are from it.
-	QueueNum, Queues uint16
+	// SIPDSCP and RTPDSCP mark what leaves with a code point of differentiated
+	// services, 0 to 63 (RFC 2474). 0: what the sender has set stays.
+	SIPDSCP, RTPDSCP uint8
 
 	// Daemonize detaches the process once it is ready.
 	Daemonize bool
@@ -58,23 +63,34 @@ type Config struct {
 	// PIDFile is where the daemon writes its process number. Empty: nowhere.
 	PIDFile string
 
-	// SIPDSCP and RTPDSCP mark what leaves with a code point of differentiated
-	// services, 0 to 63 (RFC 2474). 0: what the sender has set stays.
-	SIPDSCP, RTPDSCP uint8
+	// QueueNum is the first NFQUEUE number, Queues how many there are from it.
+	QueueNum, Queues uint16
 
-	// ListenPort is the port of the proxy mode.
-	ListenPort uint16
-
-	// SilenceLog is what the log leaves out: 0 nothing, 1 debug messages, 2 notes
-	// too, 3 warnings too, 4 errors too.
+	// SilenceLog is what the log leaves out: 0 nothing, 1 debug messages, 2
+	// informational ones too, 3 warnings too, 4 everything.
 	SilenceLog int
 
 	// Debug selects the classes of debug messages.
 	Debug DebugMask
 
-	// Warnings holds what the file said that has no effect or is probably
-	// not meant, each as "file:line: text". The caller logs them.
+	// ListenPort is the port of the proxy mode.
+	ListenPort uint16
+
+	// Proxy is the rest of the proxy mode. It has no effect yet.
+	Proxy Proxy
+
+	// Plugins holds the options of siproxd's plugins. They have no effect yet.
+	Plugins Plugins
+
+	// Obsolete holds directives of siproxd that have no place here.
+	Obsolete Obsolete
+
+	// Warnings holds what the file said that has no effect, or not the one that
+	// it had in siproxd, or is probably not meant, each as "file:line: text".
+	// The caller logs them.
 	Warnings []string
+
+	origins map[string][]string // where a setting's values come from, if not from its default
 }
 
 // MediaSource is the value of media_source.
@@ -115,13 +131,12 @@ const (
 
 // Default returns the configuration of an empty file.
 func Default() *Config {
-	c := new(Config)
+	c := &Config{origins: make(map[string][]string)}
 	for _, s := range settings {
-		values, err := fields(s.Default)
-		if err == nil {
-			err = s.set(c, values)
+		if s.Repeated {
+			continue
 		}
-		if err != nil {
+		if _, err := s.set(c, s.Default); err != nil {
 			panic("config: the default of " + s.Name + ": " + err.Error())
 		}
 	}

@@ -68,7 +68,7 @@ func (m DebugMask) String() string {
 // number as in siproxd (decimal, octal or hexadecimal, -1 for everything), or
 // names separated by commas or spaces. Several are added up.
 func ParseDebug(s string) (DebugMask, error) {
-	values, err := fields(s)
+	values, err := words(s)
 	if err != nil {
 		return 0, err
 	}

@@ -26,10 +26,14 @@ func (e *Error) Error() string {
 		fmt.Fprintf(&b, ": %s", printable(e.Setting))
 	}
 	fmt.Fprintf(&b, ": %s", strings.ReplaceAll(e.Reason, "\n", "; "))
-	if e.Nearest != "" {
-		fmt.Fprintf(&b, "; did you mean %s?", e.Nearest)
+	return b.String() + didYouMean(e.Nearest)
+}
+
+func didYouMean(near string) string {
+	if near == "" {
+		return ""
 	}
-	return b.String()
+	return fmt.Sprintf("; did you mean %s?", near)
 }
 
 // Errors is everything that is wrong in a configuration file, in the order of

@@ -28,6 +28,7 @@ func Load(path string) (*Config, error) {
 // What is wrong in it is returned as [Errors].
 func Parse(name string, r io.Reader) (*Config, error) {
 	p := parser{file: name, config: Default(), lines: make(map[string]int), wrong: make(map[string]bool)}
+	p.config.File = name
 	scanner := bufio.NewScanner(r)
 	scanner.Buffer(nil, maxLine)
 	for scanner.Scan() {
@@ -46,25 +47,37 @@ func Parse(name string, r io.Reader) (*Config, error) {
 		slices.SortStableFunc(p.errs, func(a, b *Error) int { return a.Line - b.Line })
 		return nil, p.errs
 	}
+	slices.SortStableFunc(p.warnings, func(a, b warning) int { return a.line - b.line })
+	for _, w := range p.warnings {
+		p.config.Warnings = append(p.config.Warnings, position(name, w.line)+": "+w.text)
+	}
 	return p.config, nil
 }
 
 // A parser holds what is known while a file is read.
 type parser struct {
-	file   string
-	line   int
-	config *Config
-	lines  map[string]int  // setting -> line that set it
-	wrong  map[string]bool // settings whose value was refused
-	errs   Errors
+	file     string
+	line     int
+	config   *Config
+	lines    map[string]int  // setting -> line that set it last
+	wrong    map[string]bool // settings whose value was refused
+	errs     Errors
+	warnings []warning
 }
 
-func (p *parser) fail(setting, value, reason string) {
-	p.errs = append(p.errs, &Error{File: p.file, Line: p.line, Setting: setting, Value: value, Reason: reason})
+type warning struct {
+	line int
+	text string
+}
+
+func (p *parser) fail(setting, value, reason string) *Error {
+	err := &Error{File: p.file, Line: p.line, Setting: setting, Value: value, Reason: reason}
+	p.errs = append(p.errs, err)
+	return err
 }
 
 func (p *parser) warn(format string, args ...any) {
-	p.config.Warnings = append(p.config.Warnings, position(p.file, p.line)+": "+fmt.Sprintf(format, args...))
+	p.warnings = append(p.warnings, warning{p.line, fmt.Sprintf(format, args...)})
 }
 
 func (p *parser) parseLine(text string) {
@@ -85,73 +98,57 @@ func (p *parser) parseLine(text string) {
 		p.fail("", "", fmt.Sprintf("%s: a name is missing before the =", printable(text)))
 		return
 	}
-	if s, ok := lookup(name); ok {
+	if newer, older := olderNames[name]; older {
+		p.warn("%s is called %s now", name, newer)
+		name = newer
+	}
+	if s, ok := Lookup(name); ok {
 		p.set(s, value)
 		return
 	}
-	if fate, ok := siproxdFate(name); ok {
-		p.warn("%s has no effect: %s", printable(name), fate)
+	near := nearestName(name)
+	if isPluginOption(name) { // an option of a plugin that does not come with siproxd
+		p.warn("%s has no effect: there are no plugins, and siproxd's have no such option%s", printable(name), didYouMean(near))
 		return
 	}
-	p.fail(name, value, "unknown setting")
-	p.errs[len(p.errs)-1].Nearest = Nearest(name, knownNames())
+	err := p.fail(name, value, "unknown setting")
+	if err.Nearest = near; near != "" {
+		if s, _ := Lookup(near); s.Secret {
+			err.Value = ""
+		}
+	}
 }
 
 // set gives a setting its value and remembers where that was.
 func (p *parser) set(s Setting, text string) {
-	values, err := fields(text)
-	if err == nil {
-		err = s.set(p.config, values)
-	}
+	count := len(s.texts(p.config))
+	note, err := s.set(p.config, text)
 	if err != nil {
 		p.wrong[s.Name] = true
 		p.fail(s.Name, text, err.Error()+"; wanted: "+s.Accepts())
 		return
 	}
-	if before, again := p.lines[s.Name]; again {
-		p.warn("%s is set again, line %d has no effect", s.Name, before)
+	if note != "" {
+		p.warn("%s = %s: %s", s.Name, printable(text), note)
 	}
+	before, again := p.lines[s.Name]
 	p.lines[s.Name] = p.line
-}
-
-// checkWhole judges what several settings say together. An error stands at the
-// last of the lines that contributed.
-func (p *parser) checkWhole() {
-	c := p.config
-	if c.RTPPortLow%2 != 0 {
-		p.failAt(fmt.Sprintf("rtp_port_low = %d is odd: RTP takes the even port of a pair and RTCP the odd one after it (RFC 3550, section 11), so the range starts at an even port, such as %d",
-			c.RTPPortLow, c.RTPPortLow+1), "rtp_port_low")
-	}
-	if int(c.RTPPortHigh) < int(c.RTPPortLow)+1 {
-		p.failAt(fmt.Sprintf("rtp_port_low = %d, rtp_port_high = %d: the range has no room for one pair of RTP and RTCP ports, rtp_port_high must be %d or more",
-			c.RTPPortLow, c.RTPPortHigh, int(c.RTPPortLow)+1), "rtp_port_low", "rtp_port_high")
-	}
-	for _, port := range c.SIPPorts {
-		if port >= c.RTPPortLow && port <= c.RTPPortHigh {
-			p.failAt(fmt.Sprintf("the SIP port %d is one of the media ports, %d to %d: a port cannot be both",
-				port, c.RTPPortLow, c.RTPPortHigh), "sip_ports", "rtp_port_low", "rtp_port_high")
-		}
-	}
-	for _, name := range c.Inside {
-		if slices.Contains(c.Outside, name) {
-			p.failAt(fmt.Sprintf("%s is in if_inbound and in if_outbound: an interface is on one side", printable(name)), "if_inbound", "if_outbound")
-		}
-	}
-	if last := int(c.QueueNum) + int(c.Queues) - 1; last > 65535 {
-		p.failAt(fmt.Sprintf("queue_num = %d, queues = %d: the last queue would be %d, and there is none above 65535",
-			c.QueueNum, c.Queues, last), "queue_num", "queues")
-	}
-}
-
-// failAt reports an error at the last line that set one of the settings. It is
-// silent where one of them was refused: its value is not the one that was meant.
-func (p *parser) failAt(reason string, settings ...string) {
-	line := 0
-	for _, s := range settings {
-		if p.wrong[s] {
+	origin := position(p.file, p.line)
+	switch {
+	case !s.Repeated:
+		p.config.origins[s.Name] = []string{origin}
+		if again {
+			p.warn("%s is set again, line %d has no effect", s.Name, before)
 			return
 		}
-		line = max(line, p.lines[s])
+	case len(s.texts(p.config)) > count:
+		p.config.origins[s.Name] = append(p.config.origins[s.Name], origin)
 	}
-	p.errs = append(p.errs, &Error{File: p.file, Line: line, Reason: reason})
+	if s.Name == "load_plugin" {
+		if loaded := p.config.Plugins.Load; len(loaded) > count {
+			p.warn("%s", answerPlugin(loaded[count]))
+		}
+	} else if answer := s.answer(); answer != "" && !again {
+		p.warn("%s", answer)
+	}
 }

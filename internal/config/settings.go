@@ -11,31 +11,79 @@ type Kind string
 
 // The kinds of settings.
 const (
-	Interfaces Kind = "interfaces" // list of interface names
-	Host       Kind = "host"       // one IPv4 address or host name
-	Port       Kind = "port"       // one UDP port
-	Ports      Kind = "ports"      // list of UDP ports
-	Number     Kind = "number"     // one decimal number
-	Seconds    Kind = "seconds"    // one decimal number of seconds
-	Networks   Kind = "networks"   // list of IPv4 addresses and networks (address/bits)
-	Choice     Kind = "choice"     // one of Setting.Choices
-	Switch     Kind = "switch"     // yes or no, as 1/0, yes/no, true/false, on/off
-	Account    Kind = "user"       // one user, by name or number
-	Path       Kind = "path"       // one absolute file name
-	Mask       Kind = "mask"       // numeric mask or list of class names
+	Interfaces   Kind = "interfaces"   // list of interface names
+	Host         Kind = "host"         // one IPv4 address or host name
+	Port         Kind = "port"         // one UDP port
+	Ports        Kind = "ports"        // list of UDP ports
+	Number       Kind = "number"       // one number
+	Seconds      Kind = "seconds"      // one number of seconds
+	Milliseconds Kind = "milliseconds" // one number of milliseconds
+	Networks     Kind = "networks"     // list of IPv4 addresses and networks (address/bits)
+	AccessList   Kind = "access list"  // list of networks and of host names (name/bits)
+	Choice       Kind = "choice"       // one of Setting.Choices
+	Switch       Kind = "switch"       // yes or no, as 1/0, yes/no, true/false, on/off
+	Account      Kind = "user"         // one user, by name or number
+	Path         Kind = "path"         // one file name
+	URI          Kind = "uri"          // one SIP URI
+	Text         Kind = "text"         // the rest of the line
+	Mask         Kind = "mask"         // numeric mask or list of class names
 )
+
+// single reports whether a value of the kind is one word.
+func (k Kind) single() bool {
+	return !slices.Contains([]Kind{Interfaces, Ports, Networks, AccessList, Mask, URI, Text}, k)
+}
+
+// An Effect says what becomes of a setting.
+type Effect int
+
+// The effects of a setting.
+const (
+	Effective   Effect = iota
+	InProxyMode        // it takes effect in the proxy mode, which there is not yet
+	NoEffect           // it has no place here
+)
+
+// A Group is the subject of a setting, for people.
+type Group string
+
+// The groups of settings, in their order.
+const (
+	GroupInterfaces Group = "Interfaces"
+	GroupSignalling Group = "Signalling"
+	GroupMedia      Group = "Media"
+	GroupProcess    Group = "Process"
+	GroupLog        Group = "Log"
+	GroupProxy      Group = "Proxy mode"
+	GroupPlugins    Group = "siproxd's plugins"
+	GroupObsolete   Group = "Other directives of siproxd"
+)
+
+// Groups returns the groups of settings, in the order of [Settings].
+func Groups() []Group {
+	return []Group{GroupInterfaces, GroupSignalling, GroupMedia, GroupProcess, GroupLog, GroupProxy, GroupPlugins, GroupObsolete}
+}
 
 // A Setting defines one setting of the configuration file.
 type Setting struct {
 	Name    string
+	Group   Group
 	Kind    Kind
 	Default string   // as it would be written in the file
 	Unit    string   // what a number counts; empty for none
 	Min     int      // smallest value of a number or port
 	Max     int      // largest value of a number or port
 	Choices []string // the values of a Choice, or the class names of a Mask
-	Help    string   // what it does, in one or two sentences
-	Reload  bool     // takes effect on SIGHUP; others with the next start
+	Help    string   // what it does, in one to three sentences
+
+	Effect Effect
+	Fate   string // where it has none yet: why, or what does its job; no full stop
+
+	Reload    bool // takes effect on SIGHUP; others with the next start
+	Essential bool // one of those that most administrators may want to change
+	Repeated  bool // each line adds to it; other settings are set anew
+	Secret    bool // its value is not shown
+	Siproxd   bool // siproxd has it too
 
 	field func(*Config) any // the field of Config that it sets
 }
@@ -43,10 +91,10 @@ type Setting struct {
 // Accepts says in words which values the setting takes.
 func (s Setting) Accepts() string {
 	switch s.Kind {
-	case Port, Number:
+	case Port:
 		return fmt.Sprintf("%d to %d", s.Min, s.Max)
-	case Seconds:
-		return fmt.Sprintf("%d to %d seconds", s.Min, s.Max)
+	case Number, Seconds, Milliseconds:
+		return strings.TrimSpace(fmt.Sprintf("%d to %d %s", s.Min, s.Max, s.Unit))
 	case Ports:
 		return fmt.Sprintf("ports %d to %d, separated by commas or spaces", s.Min, s.Max)
 	case Choice:
@@ -55,26 +103,48 @@ func (s Setting) Accepts() string {
 		return "interface names, separated by commas or spaces"
 	case Networks:
 		return "IPv4 addresses and networks such as 192.0.2.0/24, separated by commas or spaces"
+	case AccessList:
+		return "networks such as 192.0.2.0/24, and host names, separated by commas or spaces"
 	case Host:
 		return "an IPv4 address or a host name"
 	case Switch:
 		return "yes or no"
-	case Path:
-		return "an absolute file name"
 	case Account:
 		return "a user's name or number"
+	case Path:
+		return "a file name"
+	case URI:
+		return "a SIP URI such as sip:user@example.org"
 	case Mask:
 		return "a number such as 0x204, or classes: " + strings.Join(s.Choices, ", ")
 	}
 	return string(s.Kind)
 }
 
+// answer is what a line for the setting is answered with at the start; nothing
+// where it has the effect that it should have.
+func (s Setting) answer() string { return answer(s.Name, s.Effect, s.Fate) }
+
+func answer(name string, effect Effect, fate string) string {
+	switch effect {
+	case InProxyMode:
+		text := name + " takes effect in the proxy mode, which this version does not have yet"
+		if fate != "" {
+			text += "; " + fate
+		}
+		return text
+	case NoEffect:
+		return name + " has no effect: " + fate
+	}
+	return ""
+}
+
 // Settings returns the definition of every setting, in the order in which they
-// are explained to people.
+// are explained to people: group by group.
 func Settings() []Setting { return slices.Clone(settings) }
 
-// lookup finds a setting by its exact name.
-func lookup(name string) (Setting, bool) {
+// Lookup finds a setting by its exact name.
+func Lookup(name string) (Setting, bool) {
 	i := slices.IndexFunc(settings, func(s Setting) bool { return s.Name == name })
 	if i < 0 {
 		return Setting{}, false
@@ -82,102 +152,53 @@ func lookup(name string) (Setting, bool) {
 	return settings[i], true
 }
 
-var settings = []Setting{
-	{
-		Name: "if_inbound", Kind: Interfaces, Reload: true,
-		Help:  "Interfaces of the private networks. Empty: every interface that is up and has a private address, except the outside ones.",
-		field: func(c *Config) any { return &c.Inside },
-	}, {
-		Name: "if_outbound", Kind: Interfaces, Reload: true,
-		Help:  "Interfaces to the public side. Empty: the interface of the IPv4 default route.",
-		field: func(c *Config) any { return &c.Outside },
-	}, {
-		Name: "host_outbound", Kind: Host, Reload: true,
-		Help:  "Address that SIP and SDP announce to the outside, where it is not the one of the outside interface (another NAT in front). Empty: the interface's own.",
-		field: func(c *Config) any { return &c.HostOutbound },
-	}, {
-		Name: "sip_ports", Kind: Ports, Reload: true, Default: "5060", Min: 1, Max: 65535,
-		Help:  "UDP ports whose forwarded traffic is SIP. Traffic of an endpoint that is already known is recognised on any port.",
-		field: func(c *Config) any { return &c.SIPPorts },
-	}, {
-		Name: "rtp_port_low", Kind: Port, Reload: true, Default: "7070", Min: 1024, Max: 65534,
-		Help:  "First public port for media. Must be even: RTP takes the even port of a pair, RTCP the odd one after it (RFC 3550, section 11).",
-		field: func(c *Config) any { return &c.RTPPortLow },
-	}, {
-		Name: "rtp_port_high", Kind: Port, Reload: true, Default: "7999", Min: 1025, Max: 65535,
-		Help:  "Last public port for media. An audio stream takes two ports of the range, a signalling endpoint one if its own port is taken.",
-		field: func(c *Config) any { return &c.RTPPortHigh },
-	}, {
-		Name: "rtp_timeout", Kind: Seconds, Reload: true, Default: "300", Unit: "s", Min: 10, Max: 86400,
-		Help:  "An answered call without a packet of media in either direction is closed after this time. On hold it may be silent for two hours.",
-		field: func(c *Config) any { return &c.RTPTimeout },
-	}, {
-		Name: "media_source", Kind: Choice, Reload: true, Default: string(MediaSignalled),
-		Choices: []string{string(MediaSignalled), string(MediaAny)},
-		Help:    "Who may send media in: the addresses that the far side's SDP names, or anybody.",
-		field:   func(c *Config) any { return &c.MediaSource },
-	}, {
-		Name: "media_hosts", Kind: Networks, Reload: true,
-		Help:  "Inside addresses to which any inside SIP endpoint may direct media, such as the media gateways of a PBX. Without it an endpoint gets media for its own address only.",
-		field: func(c *Config) any { return &c.MediaHosts },
-	}, {
-		Name: "hairpin", Kind: Choice, Reload: true, Default: string(HairpinDirect),
-		Choices: []string{string(HairpinDirect), string(HairpinRouter)},
-		Help:    "Media between two inside phones that call each other through an outside server: straight from one to the other, or through the firewall.",
-		field:   func(c *Config) any { return &c.Hairpin },
-	}, {
-		Name: "sip_accept", Kind: Choice, Reload: true, Default: string(AcceptPeers),
-		Choices: []string{string(AcceptPeers), string(AcceptAny)},
-		Help:    "From whom a phone is sent new requests: from hosts that it registered with or has sent to (and sip_peers), or from anybody.",
-		field:   func(c *Config) any { return &c.SIPAccept },
-	}, {
-		Name: "sip_peers", Kind: Networks, Reload: true,
-		Help:  "Outside networks that may always send requests, such as the other servers of the provider.",
-		field: func(c *Config) any { return &c.SIPPeers },
-	}, {
-		Name: "on_failure", Kind: Choice, Reload: true, Default: string(FailPass),
-		Choices: []string{string(FailPass), string(FailDrop)},
-		Help:    "What becomes of SIP while no daemon runs: it passes unchanged (private addresses show), or it is dropped.",
-		field:   func(c *Config) any { return &c.OnFailure },
-	}, {
-		Name: "queue_num", Kind: Number, Default: "5060", Min: 0, Max: 65535,
-		Help:  "First NFQUEUE number. No other program may use it.",
-		field: func(c *Config) any { return &c.QueueNum },
-	}, {
-		Name: "queues", Kind: Number, Default: "1", Min: 1, Max: 64,
-		Help:  "How many queues, from queue_num on, share the SIP traffic. One is enough for thousands of messages a second.",
-		field: func(c *Config) any { return &c.Queues },
-	}, {
-		Name: "daemonize", Kind: Switch, Default: "no",
-		Help:  "Go to the background once everything is ready.",
-		field: func(c *Config) any { return &c.Daemonize },
-	}, {
-		Name: "user", Kind: Account,
-		Help:  "Unprivileged user to become after the start, keeping only CAP_NET_ADMIN. Empty: stay as started.",
-		field: func(c *Config) any { return &c.User },
-	}, {
-		Name: "pid_file", Kind: Path,
-		Help:  "File that the daemon writes its process number to. Empty: none.",
-		field: func(c *Config) any { return &c.PIDFile },
-	}, {
-		Name: "sip_dscp", Kind: Number, Reload: true, Default: "0", Max: 63,
-		Help:  "Code point of differentiated services (DSCP) that SIP leaves with, done by nftables. 0: what the sender has set stays.",
-		field: func(c *Config) any { return &c.SIPDSCP },
-	}, {
-		Name: "rtp_dscp", Kind: Number, Reload: true, Default: "0", Max: 63,
-		Help:  "Code point of differentiated services (DSCP) that media leaves with, done by nftables. 0: what the sender has set stays.",
-		field: func(c *Config) any { return &c.RTPDSCP },
-	}, {
-		Name: "sip_listen_port", Kind: Port, Default: "5060", Min: 1, Max: 65535,
-		Help:  "Port of the proxy mode.",
-		field: func(c *Config) any { return &c.ListenPort },
-	}, {
-		Name: "silence_log", Kind: Number, Reload: true, Default: "1", Max: 4,
-		Help:  "What the log leaves out: 0 nothing, 1 debug messages, 2 notes too, 3 warnings too, 4 everything.",
-		field: func(c *Config) any { return &c.SilenceLog },
-	}, {
-		Name: "debug_level", Kind: Mask, Reload: true, Default: "0", Choices: debugNames(),
-		Help:  "Write debug messages too, as siproxd's numeric mask or class names. 0 or none: no; in this version anything else writes all of them.",
-		field: func(c *Config) any { return &c.Debug },
-	},
+var settings = slices.Concat(
+	group(GroupInterfaces, Effective, interfaceSettings),
+	group(GroupSignalling, Effective, signallingSettings),
+	group(GroupMedia, Effective, mediaSettings),
+	group(GroupProcess, Effective, processSettings),
+	group(GroupLog, Effective, logSettings),
+	group(GroupProxy, InProxyMode, proxySettings),
+	group(GroupPlugins, NoEffect, pluginSettings()),
+	group(GroupObsolete, NoEffect, obsoleteSettings),
+)
+
+// group gives settings their group, and their effect where they have no other.
+func group(g Group, e Effect, list []Setting) []Setting {
+	list = slices.Clone(list)
+	for i := range list {
+		list[i].Group = g
+		if list[i].Effect == Effective {
+			list[i].Effect = e
+		}
+		switch list[i].Kind {
+		case Seconds:
+			list[i].Unit = "seconds"
+		case Milliseconds:
+			list[i].Unit = "milliseconds"
+		}
+	}
+	return list
 }
+
+// nearestName returns the name of a setting that was probably meant, or "". What
+// looks like a plugin's option is compared with those only, without what they all
+// begin with.
+func nearestName(name string) string {
+	prefix := ""
+	if isPluginOption(name) {
+		prefix = "plugin_"
+	}
+	var names []string
+	for _, s := range settings {
+		if rest, ok := strings.CutPrefix(s.Name, prefix); ok {
+			names = append(names, rest)
+		}
+	}
+	if near := Nearest(name[len(prefix):], names); near != "" {
+		return prefix + near
+	}
+	return ""
+}
+
+func isPluginOption(name string) bool { return strings.HasPrefix(name, "plugin_") }

@@ -8,54 +8,70 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 )
 
 var errNoValue = errors.New("a value is missing")
 
-// fields splits the text after '=' into values at commas and white space. A
-// value in double or single quotes may hold both. An unquoted '#' at the start
-// of a value begins a comment.
-func fields(text string) ([]string, error) {
-	var values []string
-	for {
-		text = strings.TrimLeft(text, " \t,")
-		if text == "" || text[0] == '#' {
-			return values, nil
+// set stores what stands after '=' in the setting's field of c. A note says what
+// was made of a value that is not as it should be; the error says what is wrong,
+// without naming the setting.
+func (s Setting) set(c *Config, text string) (note string, err error) {
+	if s.Kind == Text || s.Kind == URI {
+		return "", s.setLine(c, line(text))
+	}
+	values, err := words(text)
+	if err != nil {
+		return "", err
+	}
+	switch {
+	case s.Kind == Interfaces:
+		values, note = withoutLabels(values)
+	case s.Kind.single() && s.Siproxd && len(values) > 1:
+		note = fmt.Sprintf("only %s counts, as in siproxd: a value ends at the first space", printable(values[0]))
+		values = values[:1]
+	}
+	return note, s.setWords(c, values)
+}
+
+// setLine stores a value that may hold anything.
+func (s Setting) setLine(c *Config, value string) error {
+	parse := parseText
+	if s.Kind == URI && value != "" {
+		parse = parseURI
+	}
+	switch f := s.field(c).(type) {
+	case *string:
+		return assign(f, value, parse)
+	case *[]string:
+		if value == "" {
+			return nil
 		}
-		if q := text[0]; q == '"' || q == '\'' {
-			end := strings.IndexByte(text[1:], q)
-			if end < 0 {
-				return nil, fmt.Errorf("the quote %c is not closed", q)
-			}
-			values = append(values, text[1:1+end])
-			text = text[end+2:]
-			if text != "" && !strings.ContainsRune(" \t,", rune(text[0])) {
-				return nil, fmt.Errorf("text follows the closing quote %c", q)
-			}
-			continue
-		}
-		end := strings.IndexAny(text, " \t,")
-		if end < 0 {
-			end = len(text)
-		}
-		values = append(values, text[:end])
-		text = text[end:]
+		return add(f, value, parse)
+	default:
+		panic(fmt.Sprintf("config: %s: no way to set a %T", s.Name, f))
 	}
 }
 
-// set stores the values in the setting's field of c. The error says what is
-// wrong with them, without naming the setting.
-func (s Setting) set(c *Config, values []string) error {
+func (s Setting) setWords(c *Config, values []string) error {
 	switch f := s.field(c).(type) {
 	case *[]string:
-		return setList(f, values, parseInterface)
+		if s.Kind == Interfaces {
+			return setList(f, values, parseInterface)
+		}
+		return addOne(f, values, s.parseString())
 	case *[]uint16:
+		if s.Repeated {
+			return addOne(f, values, s.parseNumber16)
+		}
 		if len(values) == 0 {
 			return errNoValue
 		}
 		return setList(f, values, s.parseNumber16)
 	case *[]netip.Prefix:
 		return setList(f, values, parseNetwork)
+	case *[]Access:
+		return setList(f, values, parseAccess)
 	case *DebugMask:
 		if len(values) == 0 {
 			return errNoValue
@@ -71,7 +87,7 @@ func (s Setting) set(c *Config, values []string) error {
 	case *int:
 		return setOne(f, values, s.parseNumber)
 	case *time.Duration:
-		return setOne(f, values, s.parseSeconds)
+		return setOne(f, values, s.parseDuration)
 	case *bool:
 		return setOne(f, values, parseSwitch)
 	case *MediaSource:
@@ -87,16 +103,26 @@ func (s Setting) set(c *Config, values []string) error {
 			*f = ""
 			return nil
 		}
-		if s.Kind == Host {
-			return setOne(f, values, parseHost)
-		}
-		if s.Kind == Path {
-			return setOne(f, values, parsePath)
-		}
-		return setOne(f, values, parseAccount)
+		return setOne(f, values, s.parseString())
 	default:
 		panic(fmt.Sprintf("config: %s: no way to set a %T", s.Name, f))
 	}
+}
+
+// parseString returns how a word of the setting is read.
+func (s Setting) parseString() func(string) (string, error) {
+	switch s.Kind {
+	case Host:
+		if s.Effect == Effective {
+			return parseAnnounced
+		}
+		return parseHost
+	case Account:
+		return parseAccount
+	case Path:
+		return parsePath
+	}
+	panic("config: " + s.Name + ": no way to read a " + string(s.Kind))
 }
 
 // assign stores what parse makes of from, unless it fails.
@@ -106,6 +132,26 @@ func assign[F, T any](field *T, from F, parse func(F) (T, error)) error {
 		*field = v
 	}
 	return err
+}
+
+// add appends what parse makes of a value, unless it fails.
+func add[T any](field *[]T, value string, parse func(string) (T, error)) error {
+	v, err := parse(value)
+	if err == nil {
+		*field = append(*field, v)
+	}
+	return err
+}
+
+// addOne appends the one value, if there is one.
+func addOne[T any](field *[]T, values []string, parse func(string) (T, error)) error {
+	switch len(values) {
+	case 0:
+		return nil
+	case 1:
+		return add(field, values[0], parse)
+	}
+	return fmt.Errorf("one value is wanted, not %d", len(values))
 }
 
 func setOne[T any](field *T, values []string, parse func(string) (T, error)) error {
@@ -148,22 +194,22 @@ func setChoice[T ~string](field *T, values []string, choices []string) error {
 
 // wrongChoice is the error for a value that is none of the choices.
 func wrongChoice(value string, choices []string) error {
-	err := fmt.Sprintf("%s is none of %s", quoted(value), strings.Join(choices, ", "))
-	if near := Nearest(value, choices); near != "" {
-		err += fmt.Sprintf("; did you mean %s?", near)
-	}
-	return errors.New(err)
+	return fmt.Errorf("%s is none of %s%s", quoted(value), strings.Join(choices, ", "), didYouMean(Nearest(value, choices)))
 }
 
+// parseNumber reads a number as siproxd does: decimal, hexadecimal after 0x, octal
+// after 0.
 func (s Setting) parseNumber(v string) (int, error) {
-	n, err := strconv.Atoi(v)
+	n, err := strconv.ParseInt(v, 0, 64)
 	switch {
-	case errors.Is(err, strconv.ErrSyntax):
+	case errors.Is(err, strconv.ErrSyntax) || strings.ContainsRune(v, '_'):
 		return 0, fmt.Errorf("%s is not a number", quoted(v))
-	case err != nil || n < s.Min || n > s.Max:
-		return 0, fmt.Errorf("%s is out of range", printable(v))
+	case n < int64(s.Min): // of numbers beyond 64 bits, n is the nearest
+		return 0, fmt.Errorf("%s is out of range; the nearest is %d", printable(v), s.Min)
+	case n > int64(s.Max):
+		return 0, fmt.Errorf("%s is out of range; the nearest is %d", printable(v), s.Max)
 	}
-	return n, nil
+	return int(n), nil
 }
 
 func (s Setting) parseNumber16(v string) (uint16, error) {
@@ -171,9 +217,21 @@ func (s Setting) parseNumber16(v string) (uint16, error) {
 	return uint16(n), err
 }
 
-func (s Setting) parseSeconds(v string) (time.Duration, error) {
+func (s Setting) parseDuration(v string) (time.Duration, error) {
 	n, err := s.parseNumber(v)
-	return time.Duration(n) * time.Second, err
+	if d, wrong := time.ParseDuration(v); err != nil && wrong == nil && strings.ContainsAny(v, "hms") {
+		return 0, fmt.Errorf("%s is not a number of %s; did you mean %d?", quoted(v), s.Unit,
+			min(max(int64(d/s.Kind.duration()), int64(s.Min)), int64(s.Max)))
+	}
+	return time.Duration(n) * s.Kind.duration(), err
+}
+
+// duration is what a setting of the kind counts.
+func (k Kind) duration() time.Duration {
+	if k == Milliseconds {
+		return time.Millisecond
+	}
+	return time.Second
 }
 
 func parseSwitch(v string) (bool, error) {
@@ -186,68 +244,32 @@ func parseSwitch(v string) (bool, error) {
 	return false, fmt.Errorf("%s is neither yes nor no (1, 0, true, false, on, off are known too)", quoted(v))
 }
 
+// withoutLabels takes eth0 for eth0:1, which siproxd could be given for the sake
+// of its address.
+func withoutLabels(names []string) ([]string, string) {
+	note := ""
+	names = slices.Clone(names)
+	for i, name := range names {
+		if before, _, label := strings.Cut(name, ":"); label && before != "" {
+			note = fmt.Sprintf("%s is the label of an address, not an interface: %s is taken; host_outbound can name the address", quoted(name), quoted(before))
+			names[i] = before
+		}
+	}
+	return names, note
+}
+
 // maxInterfaceName is IFNAMSIZ without its terminating zero.
 const maxInterfaceName = 15
 
-// parseInterface accepts what the kernel accepts as a name (dev_valid_name),
-// and explains the alias names of old, which are labels of addresses.
+// parseInterface accepts what the kernel accepts as a name (dev_valid_name).
 func parseInterface(v string) (string, error) {
 	switch {
-	case v == "" || v == "." || v == ".." || strings.ContainsFunc(v, func(r rune) bool { return r <= ' ' || r == '/' || r == 0x7f }):
+	case v == "" || v == "." || v == ".." || strings.ContainsFunc(v, func(r rune) bool { return r <= ' ' || r == '/' || r == ':' || r == 0x7f }):
 		return "", fmt.Errorf("%s cannot be an interface name", quoted(v))
-	case strings.Contains(v, ":"):
-		return "", fmt.Errorf("%s is the label of an address, not an interface: write %s", quoted(v), quoted(v[:strings.IndexByte(v, ':')]))
 	case len(v) > maxInterfaceName:
 		return "", fmt.Errorf("%s cannot be an interface name: longer than %d characters", quoted(v), maxInterfaceName)
 	}
 	return v, nil
-}
-
-func parseNetwork(v string) (netip.Prefix, error) {
-	p, err := netip.ParsePrefix(v)
-	if err != nil {
-		var a netip.Addr
-		if a, err = netip.ParseAddr(v); err != nil || a.Zone() != "" {
-			return netip.Prefix{}, fmt.Errorf("%s is neither an IPv4 address nor a network such as 192.0.2.0/24", quoted(v))
-		}
-		p = netip.PrefixFrom(a, a.BitLen())
-	}
-	if !p.Addr().Is4() {
-		return netip.Prefix{}, fmt.Errorf("%s: IPv6 is not supported yet", quoted(v))
-	}
-	return p.Masked(), nil
-}
-
-// parseHost accepts an IPv4 address or a host name (RFC 1123, section 2.1).
-func parseHost(v string) (string, error) {
-	if a, err := netip.ParseAddr(v); err == nil {
-		switch {
-		case !a.Is4():
-			return "", fmt.Errorf("%s: IPv6 is not supported yet", quoted(v))
-		case a.IsUnspecified() || a.IsMulticast() || a.IsLoopback():
-			return "", fmt.Errorf("%s cannot be announced", quoted(v))
-		}
-		return v, nil
-	}
-	name := strings.TrimSuffix(v, ".")
-	if name == "" || len(name) > 253 {
-		return "", fmt.Errorf("%s is neither an address nor a host name", quoted(v))
-	}
-	labels := strings.Split(name, ".")
-	for _, label := range labels {
-		if label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' ||
-			strings.ContainsFunc(label, func(r rune) bool { return !isLetterDigit(r) && r != '-' }) {
-			return "", fmt.Errorf("%s is neither an address nor a host name", quoted(v))
-		}
-	}
-	if last := labels[len(labels)-1]; last[0] >= '0' && last[0] <= '9' {
-		return "", fmt.Errorf("%s is not a complete IPv4 address", quoted(v))
-	}
-	return v, nil
-}
-
-func isLetterDigit(r rune) bool {
-	return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9'
 }
 
 // parseAccount accepts what can stand in the first field of passwd(5).
@@ -258,10 +280,32 @@ func parseAccount(v string) (string, error) {
 	return v, nil
 }
 
-// parsePath accepts an absolute file name: a daemon has no directory of its own.
 func parsePath(v string) (string, error) {
-	if !strings.HasPrefix(v, "/") || strings.IndexByte(v, 0) >= 0 {
-		return "", fmt.Errorf("%s is not an absolute file name", quoted(v))
+	if v == "" || strings.ContainsFunc(v, unicode.IsControl) {
+		return "", fmt.Errorf("%s cannot be a file name", quoted(v))
+	}
+	return v, nil
+}
+
+func parseText(v string) (string, error) {
+	if strings.ContainsFunc(v, unicode.IsControl) {
+		return "", fmt.Errorf("%s holds a control character", quoted(v))
+	}
+	return v, nil
+}
+
+// parseURI accepts sip:user@host and what stands around it in a header.
+func parseURI(v string) (string, error) {
+	if _, err := parseText(v); err != nil {
+		return "", err
+	}
+	_, uri, _ := strings.Cut(v, "<")
+	if uri == "" {
+		uri = v
+	}
+	scheme, rest, found := strings.Cut(uri, ":")
+	if scheme = strings.ToLower(scheme); !found || scheme != "sip" && scheme != "sips" || rest == "" {
+		return "", fmt.Errorf("%s is not a SIP URI; did you mean %s?", quoted(v), printable("sip:"+v))
 	}
 	return v, nil
 }
