@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -35,19 +36,132 @@ func generated(t *testing.T, name, begin, end, want string) {
 // The settings of sipnatd.conf(5) are those of the program.
 func TestManualSettings(t *testing.T) {
 	var b strings.Builder
+	for _, g := range config.Groups() {
+		if g == config.GroupPlugins {
+			continue // their options are too many to be read
+		}
+		fmt.Fprintf(&b, ".Ss %s\n", g)
+		switch g {
+		case config.GroupProxy:
+			b.WriteString("They are read and checked now, and take effect with the proxy mode, which this version does not have.\n")
+		case config.GroupObsolete:
+			b.WriteString("They have no effect.\n")
+		}
+		b.WriteString(".Bl -tag -width Ds\n")
+		for _, s := range config.Settings() {
+			if s.Group != g {
+				continue
+			}
+			fmt.Fprintf(&b, ".It Ic %s\n%s", s.Name, roff(s.Help))
+			if s.Fate != "" {
+				b.WriteString(roff(sentence(s.Fate)))
+			}
+			if g == config.GroupObsolete {
+				continue
+			}
+			b.WriteString(".br\n" + roff("Values: "+s.Accepts()+"."))
+			if s.Default != "" {
+				b.WriteString(roff("Default: " + value(s) + "."))
+			}
+			if s.Effect == config.Effective && !s.Reload {
+				b.WriteString("A change takes effect with the next start.\n")
+			}
+		}
+		b.WriteString(".El\n")
+	}
+	fmt.Fprintf(&b, ".Ss %s\nThere are no plugins.\nTheir options are read and checked.\n", config.GroupPlugins)
 	b.WriteString(".Bl -tag -width Ds\n")
-	for _, s := range config.Settings() {
-		fmt.Fprintf(&b, ".It Ic %s\n%s", s.Name, roff(s.Help))
-		b.WriteString(".br\n" + roff("Values: "+s.Accepts()+"."))
-		if s.Default != "" {
-			b.WriteString(roff("Default: " + strings.TrimSpace(s.Default+" "+s.Unit) + "."))
-		}
-		if !s.Reload {
-			b.WriteString("A change takes effect with the next start.\n")
-		}
+	for _, p := range config.SiproxdPlugins() {
+		fmt.Fprintf(&b, ".It Ic plugin_%s\nIn siproxd it %s", p.Name, roff(p.Does+". "+becomes(p.Effect, p.Fate)+"."))
 	}
 	b.WriteString(".El\n")
 	generated(t, "man/sipnatd.conf.5", `.\" begin settings`, `.\" end settings`, b.String())
+}
+
+// The table in the README has the settings that are usually needed.
+func TestReadmeSettings(t *testing.T) {
+	var b strings.Builder
+	b.WriteString("| setting | default | values | what it does |\n|---|---|---|---|\n")
+	calls := []config.Group{config.GroupInterfaces, config.GroupSignalling, config.GroupMedia}
+	for _, s := range config.Settings() {
+		if !s.Essential || !slices.Contains(calls, s.Group) {
+			continue
+		}
+		initially := value(s)
+		if initially != "" {
+			initially = "`" + initially + "`"
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", s.Name, initially, cell(s.Accepts()), cell(s.Help))
+	}
+	generated(t, "README.md", "<!-- begin settings -->", "<!-- end settings -->", b.String())
+}
+
+// siproxdDirectives are those that siproxd 0.3 to 0.8 reads, as in its sources.
+const siproxdDirectives = `if_inbound if_outbound host_outbound hosts_allow_reg hosts_allow_sip hosts_deny_sip
+	sip_listen_port daemonize silence_log log_calls user chrootjail thread_stack_size registration_file
+	autosave_registrations pid_file rtp_proxy_enable rtp_port_low rtp_port_high rtp_timeout rtp_dscp sip_dscp
+	rtp_input_dejitter rtp_output_dejitter default_expires tcp_timeout tcp_connect_timeout tcp_keepalive
+	proxy_auth_realm proxy_auth_passwd proxy_auth_pwfile debug_level debug_port mask_host masked_host ua_string
+	use_rport obscure_loops outbound_proxy_host outbound_proxy_port outbound_domain_name outbound_domain_host
+	outbound_domain_port plugindir load_plugin pi_shortdial`
+
+// siproxdPlugins are those that come with siproxd 0.8.
+const siproxdPlugins = `blacklist codecfilter defaulttarget demo fix_DTAG fix_bogus_via fix_fbox_anoncall logcall
+	prefix regex regex_body shortdial siptrunk stats stripheader stun`
+
+// The tables of docs/migration.md have every directive and every plugin of siproxd.
+func TestMigration(t *testing.T) {
+	var directives, plugins strings.Builder
+	directives.WriteString("| directive | here |\n|---|---|\n")
+	for _, s := range config.Settings() {
+		if !s.Siproxd || plugin(s.Name) {
+			continue
+		}
+		said := "As in siproxd. " + s.Help
+		if s.Effect != config.Effective {
+			said = becomes(s.Effect, s.Fate) + "."
+		}
+		fmt.Fprintf(&directives, "| `%s` | %s |\n", s.Name, cell(said))
+	}
+	plugins.WriteString("| plugin | what it does | here |\n|---|---|---|\n")
+	for _, p := range config.SiproxdPlugins() {
+		fmt.Fprintf(&plugins, "| `plugin_%s` | %s | %s |\n", p.Name, cell(p.Does), cell(becomes(p.Effect, p.Fate)))
+	}
+	const doc = "docs/migration.md"
+	generated(t, doc, "<!-- begin directives -->", "<!-- end directives -->", directives.String())
+	generated(t, doc, "<!-- begin plugins -->", "<!-- end plugins -->", plugins.String())
+	for name := range strings.FieldsSeq(siproxdDirectives) {
+		if !strings.Contains(directives.String(), "\n| `"+name+"` |") {
+			t.Errorf("nothing of the directive %s", name)
+		}
+	}
+	for name := range strings.FieldsSeq(siproxdPlugins) {
+		if !strings.Contains(plugins.String(), "\n| `plugin_"+name+"` |") {
+			t.Errorf("nothing of the plugin %s", name)
+		}
+	}
+}
+
+// becomes says what becomes of a directive or a plugin.
+func becomes(e config.Effect, fate string) string {
+	switch {
+	case e == config.NoEffect:
+		return "No effect: " + fate
+	case fate == "":
+		return "With the proxy mode"
+	}
+	return "With the proxy mode; " + fate
+}
+
+// value is a setting's default with its unit.
+func value(s config.Setting) string { return strings.TrimSpace(s.Default + " " + s.Unit) }
+
+// cell is text for a table.
+func cell(text string) string { return strings.ReplaceAll(text, "|", `\|`) }
+
+// sentence begins with a capital letter, and ends.
+func sentence(text string) string {
+	return strings.ToUpper(text[:1]) + strings.TrimSuffix(text[1:], ".") + "."
 }
 
 // roff is text for a manual, a line for each sentence.
