@@ -1,17 +1,6 @@
-// Package contrib holds firewalls that sipnatd works with, as their
-// administrators write them. The tests load these very files.
+// Package contrib is a place for files: firewalls that sipnatd works with, as their
+// administrators write them, and what starts it on various systems. Its tests hold
+// the rule files to what "sipnatd rules" writes for the scenario that siproxd's README
+// draws: private network 10.0.0.0/24 on eth0, the Internet on ppp0, SIP on port 5060,
+// media on ports 7070 to 7080.
 package contrib
-
-import _ "embed"
-
-// IPTables is iptables/firewall.rules: a masquerading firewall for
-// iptables-restore, on the machine that sipnatd runs on.
-//
-//go:embed iptables/firewall.rules
-var IPTables string
-
-// IPChains is ipchains/firewall.sh: a packet filter of Linux 2.2 in front of
-// the machine that sipnatd runs on.
-//
-//go:embed ipchains/firewall.sh
-var IPChains string

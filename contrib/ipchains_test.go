@@ -1,7 +1,9 @@
 package contrib
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -10,8 +12,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-
-	"sipnatd/internal/config"
 )
 
 // ports is a range of ports; of ICMP it is one of types.
@@ -27,11 +27,11 @@ type packet struct {
 	fragment bool
 }
 
-// rule is a command of ipchains(8), as far as filters need it:
+// rule is the rule of a command of ipchains(8), as far as filters need it:
 //
-//	-A chain [-i interface] [-p protocol] [-f] [[!] -y] [-s address [ports]] [-d address [ports]] -j target [-l]
+//	[-i interface] [-p protocol] [-f] [[!] -y] [-s address [ports]] [-d address [ports]] -j target [-l]
 type rule struct {
-	chain, target  string
+	target         string
 	iface, proto   string
 	src, dst       netip.Prefix
 	sports, dports ports
@@ -39,14 +39,32 @@ type rule struct {
 	syn, notSyn    bool
 }
 
-// chains are a packet filter of Linux 2.2.
-type chains struct {
+// box is what a Linux 2.2 knows of filtering.
+type box struct {
 	policy map[string]string
-	rules  []rule
+	rules  map[string][]rule
+	// forwarded says where ipmasqadm has a port of the box's own go.
+	forwarded map[netip.AddrPort]netip.AddrPort
 }
 
-// command takes a command line of ipchains, as its own parser would.
-func (c *chains) command(args []string) error {
+func newBox() *box {
+	b := &box{policy: make(map[string]string), rules: make(map[string][]rule), forwarded: make(map[netip.AddrPort]netip.AddrPort)}
+	for _, chain := range builtin {
+		b.policy[chain], b.rules[chain] = "ACCEPT", nil
+	}
+	return b
+}
+
+var (
+	builtin = []string{"input", "forward", "output"}
+	targets = []string{"ACCEPT", "DENY", "REJECT", "MASQ"}
+)
+
+// errRefused is what a right command gets that cannot be done now.
+var errRefused = errors.New("refused")
+
+// command does what a command line of ipchains says, as its own parser would read it.
+func (b *box) command(args []string) error {
 	next := func() string {
 		if len(args) == 0 {
 			return ""
@@ -55,63 +73,168 @@ func (c *chains) command(args []string) error {
 		args = args[1:]
 		return arg
 	}
-	builtin := []string{"input", "forward", "output"}
-	switch verb, chain := next(), next(); {
+	verb, chain := next(), next()
+	_, known := b.rules[chain]
+	user := chain != "" && !slices.Contains(builtin, chain)
+	if len(chain) > 8 || user && strings.ToLower(chain) != chain || strings.HasPrefix(chain, "-") {
+		return fmt.Errorf("chain %q", chain)
+	}
+	switch {
 	case verb == "-F" && chain == "":
-		c.rules = nil
-	case verb == "-P" && slices.Contains(builtin, chain) && len(args) == 1 && slices.Contains([]string{"ACCEPT", "DENY", "REJECT"}, args[0]):
-		c.policy[chain] = args[0]
-	case verb == "-A" && slices.Contains(builtin, chain):
-		any := ports{0, 65535}
-		all := netip.MustParsePrefix("0.0.0.0/0")
-		r := rule{chain: chain, src: all, dst: all, sports: any, dports: any}
-		for not := false; len(args) > 0; {
-			var err error
-			switch option := next(); {
-			case option == "!" && len(args) > 0 && args[0] == "-y":
-				not = true
-			case option == "-y":
-				r.syn, r.notSyn = !not, not
-				not = false
-			case option == "-f":
-				r.fragment = true
-			case option == "-l":
-				r.log = true
-			case option == "-i":
-				r.iface = next()
-			case option == "-p":
-				r.proto = next()
-			case option == "-j":
-				r.target = next()
-			case option == "-s":
-				r.src, r.sports, args, err = address(args)
-			case option == "-d":
-				r.dst, r.dports, args, err = address(args)
-			default:
-				err = fmt.Errorf("unknown option %q", option)
-			}
-			if err != nil {
-				return err
+		for name := range b.rules {
+			b.rules[name] = nil
+		}
+		return nil
+	case verb == "-P" && !user && chain != "" && len(args) == 1 && slices.Contains(targets, args[0]):
+		b.policy[chain] = args[0]
+		return nil
+	case verb == "-N" && user && len(args) == 0:
+		if known {
+			return errRefused
+		}
+		b.rules[chain] = nil
+		return nil
+	case chain != "" && !known:
+		if slices.Contains([]string{"-F", "-X", "-A", "-I", "-D", "-L"}, verb) {
+			return errRefused
+		}
+	case verb == "-F" && len(args) == 0:
+		b.rules[chain] = nil
+		return nil
+	case verb == "-X" && user && len(args) == 0:
+		for _, list := range b.rules {
+			if slices.ContainsFunc(list, func(r rule) bool { return r.target == chain }) {
+				return errRefused
 			}
 		}
-		portless := r.sports == any && r.dports == any
-		switch {
-		case !slices.Contains([]string{"ACCEPT", "DENY", "REJECT"}, r.target):
-			return fmt.Errorf("target %q", r.target)
-		case !slices.Contains([]string{"", "udp", "tcp", "icmp"}, r.proto):
-			return fmt.Errorf("protocol %q", r.proto)
-		case !portless && r.proto == "":
-			return fmt.Errorf("ports without a protocol")
-		case r.fragment && !portless:
-			return fmt.Errorf("further fragments have no ports")
-		case (r.syn || r.notSyn) && r.proto != "tcp":
-			return fmt.Errorf("-y without TCP")
+		if len(b.rules[chain]) > 0 {
+			return errRefused
 		}
-		c.rules = append(c.rules, r)
-	default:
+		delete(b.rules, chain)
+		return nil
+	case verb == "-L" && len(args) == 1 && args[0] == "-n":
+		return nil
+	case slices.Contains([]string{"-A", "-I", "-D"}, verb):
+		r, err := b.parse(args)
+		if err != nil {
+			return err
+		}
+		if r.target == "MASQ" && chain != "forward" && !user {
+			return fmt.Errorf("MASQ in %s", chain)
+		}
+		list := b.rules[chain]
+		switch at := slices.Index(list, r); {
+		case verb == "-A":
+			list = append(list, r)
+		case verb == "-I":
+			list = slices.Insert(list, 0, r)
+		case at < 0:
+			return errRefused
+		default:
+			list = slices.Delete(list, at, at+1)
+		}
+		b.rules[chain] = list
+		return nil
+	}
+	return fmt.Errorf("unknown command")
+}
+
+// parse reads a rule.
+func (b *box) parse(args []string) (rule, error) {
+	next := func() string {
+		if len(args) == 0 {
+			return ""
+		}
+		arg := args[0]
+		args = args[1:]
+		return arg
+	}
+	any := ports{0, 65535}
+	all := netip.MustParsePrefix("0.0.0.0/0")
+	r := rule{src: all, dst: all, sports: any, dports: any}
+	for not := false; len(args) > 0; {
+		var err error
+		switch option := next(); {
+		case option == "!" && len(args) > 0 && args[0] == "-y":
+			not = true
+		case option == "-y":
+			r.syn, r.notSyn = !not, not
+			not = false
+		case option == "-f":
+			r.fragment = true
+		case option == "-l" || option == "--log":
+			r.log = true
+		case option == "-i":
+			r.iface = next()
+		case option == "-p" || option == "--proto":
+			r.proto = next()
+		case option == "-j":
+			r.target = next()
+		case option == "-s":
+			r.src, r.sports, args, err = address(args)
+		case option == "-d":
+			r.dst, r.dports, args, err = address(args)
+		case option == "--dport":
+			r.dports, err = portRange(next())
+		default:
+			err = fmt.Errorf("unknown option %q", option)
+		}
+		if err != nil {
+			return r, err
+		}
+	}
+	portless := r.sports == any && r.dports == any
+	_, chain := b.rules[r.target]
+	switch {
+	case !slices.Contains(targets, r.target) && !chain:
+		if r.target == strings.ToLower(r.target) && r.target != "" {
+			return r, errRefused // a chain that is not there
+		}
+		return r, fmt.Errorf("target %q", r.target)
+	case !slices.Contains([]string{"", "udp", "tcp", "icmp"}, r.proto):
+		return r, fmt.Errorf("protocol %q", r.proto)
+	case !portless && r.proto == "":
+		return r, fmt.Errorf("ports without a protocol")
+	case r.fragment && !portless:
+		return r, fmt.Errorf("further fragments have no ports")
+	case (r.syn || r.notSyn) && r.proto != "tcp":
+		return r, fmt.Errorf("-y without TCP")
+	}
+	return r, nil
+}
+
+// masquerade does what a command line of ipmasqadm(8) says:
+//
+//	portfw -a -P protocol -L address port -R address port
+//	portfw -d -P protocol -L address port
+func (b *box) masquerade(args []string) error {
+	if len(args) < 7 || args[0] != "portfw" || args[2] != "-P" || args[3] != "udp" || args[4] != "-L" {
 		return fmt.Errorf("unknown command")
 	}
-	return nil
+	local, err := netip.ParseAddrPort(args[5] + ":" + args[6])
+	if err != nil {
+		return err
+	}
+	_, known := b.forwarded[local]
+	switch verb, rest := args[1], args[7:]; {
+	case verb == "-d" && len(rest) == 0:
+		if !known {
+			return errRefused
+		}
+		delete(b.forwarded, local)
+		return nil
+	case verb == "-a" && len(rest) == 3 && rest[0] == "-R":
+		to, err := netip.ParseAddrPort(rest[1] + ":" + rest[2])
+		if err != nil {
+			return err
+		}
+		if known {
+			return errRefused
+		}
+		b.forwarded[local] = to
+		return nil
+	}
+	return fmt.Errorf("unknown command")
 }
 
 // address takes "address[/bits] [port[:port]]" off the arguments.
@@ -134,17 +257,23 @@ func address(args []string) (net netip.Prefix, p ports, rest []string, err error
 	if len(rest) == 0 || strings.HasPrefix(rest[0], "-") || rest[0] == "!" {
 		return net, p, rest, nil
 	}
-	low, high, isRange := strings.Cut(rest[0], ":")
+	p, err = portRange(rest[0])
+	return net, p, rest[1:], err
+}
+
+// portRange reads "port[:port]".
+func portRange(text string) (p ports, err error) {
+	low, high, isRange := strings.Cut(text, ":")
 	if p.low, err = strconv.Atoi(low); err != nil {
-		return net, p, nil, err
+		return p, err
 	}
 	if p.high = p.low; isRange {
 		p.high, err = strconv.Atoi(high)
 	}
 	if err == nil && (p.low > p.high || p.high > 65535) {
-		err = fmt.Errorf("ports %s", rest[0])
+		err = fmt.Errorf("ports %s", text)
 	}
-	return net, p, rest[1:], err
+	return p, err
 }
 
 func (p ports) contain(port uint16) bool { return p.low <= int(port) && int(port) <= p.high }
@@ -159,108 +288,279 @@ func (r rule) matches(p packet) bool {
 }
 
 // verdict is what becomes of a packet in a chain.
-func (c *chains) verdict(chain string, p packet) string {
-	for _, r := range c.rules {
-		if r.chain == chain && r.matches(p) {
+func (b *box) verdict(chain string, p packet) string {
+	for _, r := range b.rules[chain] {
+		if !r.matches(p) {
+			continue
+		}
+		if slices.Contains(targets, r.target) {
 			return r.target
 		}
+		if v := b.verdict(r.target, p); v != "" {
+			return v
+		}
 	}
-	return c.policy[chain]
+	return b.policy[chain]
 }
 
-// run runs the script with an ipchains that only writes down how it is called.
-func run(t *testing.T) *chains {
-	t.Helper()
-	dir := t.TempDir()
-	calls := filepath.Join(dir, "calls")
-	stub := fmt.Sprintf("#!/bin/sh\necho \"$*\" >>%s\n", calls)
-	if err := os.WriteFile(filepath.Join(dir, "ipchains"), []byte(stub), 0o755); err != nil {
-		t.Fatal(err)
+// callsVariable names the file in which the programs of a box write down what they are
+// told.
+const callsVariable = "SIPNATD_TEST_CALLS"
+
+// The programs of the box are this test program by another name. They write down what
+// they are told and do it to a box that was told the same before.
+func TestMain(m *testing.M) {
+	program := filepath.Base(os.Args[0])
+	if program != "ipchains" && program != "ipmasqadm" {
+		os.Exit(m.Run())
 	}
-	cmd := exec.Command("sh", "-eu", "ipchains/firewall.sh")
-	cmd.Env = []string{"PATH=" + dir}
-	if out, err := cmd.CombinedOutput(); err != nil || len(out) > 0 {
-		t.Fatalf("the script: %v: %s", err, out)
+	calls := os.Getenv(callsVariable)
+	line := strings.Join(append([]string{program}, os.Args[1:]...), " ")
+	b, err := replay(calls)
+	if err == nil {
+		err = b.do(line)
 	}
-	text, err := os.ReadFile(calls)
+	if err != nil && err != errRefused {
+		line = "wrong: " + line + ": " + err.Error()
+	}
+	if err != errRefused {
+		f, err := os.OpenFile(calls, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+		if err == nil {
+			_, err = fmt.Fprintln(f, line)
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+	}
 	if err != nil {
-		t.Fatal(err)
+		fmt.Fprintln(os.Stderr, line, err)
+		os.Exit(1)
 	}
-	c := &chains{policy: make(map[string]string)}
+}
+
+// do runs a command line.
+func (b *box) do(line string) error {
+	words := strings.Fields(line)
+	if words[0] == "ipmasqadm" {
+		return b.masquerade(words[1:])
+	}
+	return b.command(words[1:])
+}
+
+// replay makes the box of the commands that were written down.
+func replay(calls string) (*box, error) {
+	b := newBox()
+	text, err := os.ReadFile(calls)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
 	for line := range strings.Lines(string(text)) {
-		if err := c.command(strings.Fields(line)); err != nil {
-			t.Errorf("ipchains %s: %v", strings.TrimSpace(line), err)
+		if err := b.do(line); err != nil {
+			return nil, fmt.Errorf("%s: %w", strings.TrimSpace(line), err)
 		}
 	}
-	return c
+	return b, nil
 }
 
-// TestIPChains: the script is right for ipchains, and lets calls through to
-// sipnatd without knowing of them.
-func TestIPChains(t *testing.T) {
-	c := run(t)
-	defaults := config.Default()
-	const sipnatd, provider, stranger = "203.0.113.1:", "203.0.113.10:", "192.0.2.9:"
-	low, high := fmt.Sprint(defaults.RTPPortLow), fmt.Sprint(defaults.RTPPortHigh)
-	for _, test := range []struct {
-		name     string
-		proto    string
-		src, dst string
-		change   func(*packet)
-		want     string
-	}{
-		{"SIP out", "udp", sipnatd + "5060", provider + "5060", nil, "ACCEPT"},
-		{"SIP in", "udp", provider + "5080", sipnatd + "5060", nil, "ACCEPT"},
-		{"SIP of a stranger", "udp", stranger + "5060", sipnatd + "5060", nil, "DENY"},
-		{"media out", "udp", sipnatd + low, stranger + "30000", nil, "ACCEPT"},
-		{"media in, first port", "udp", stranger + "30000", sipnatd + low, nil, "ACCEPT"},
-		{"media in, last port", "udp", stranger + "30000", sipnatd + high, nil, "ACCEPT"},
-		{"below the range", "udp", stranger + "30000", sipnatd + fmt.Sprint(defaults.RTPPortLow-1), nil, "DENY"},
-		{"above the range", "udp", stranger + "30000", sipnatd + fmt.Sprint(defaults.RTPPortHigh+1), nil, "DENY"},
-		{"further fragment", "udp", provider + "0", sipnatd + "0", func(p *packet) { p.fragment = true }, "ACCEPT"},
-		{"names", "udp", stranger + "53", sipnatd + "40000", nil, "ACCEPT"},
-		{"TCP answers", "tcp", stranger + "80", sipnatd + "40000", nil, "ACCEPT"},
-		{"TCP from outside", "tcp", stranger + "4000", sipnatd + "22", func(p *packet) { p.syn = true }, "DENY"},
-		{"unreachable", "icmp", stranger + "3", sipnatd + "4", nil, "ACCEPT"},
-		{"ping", "icmp", stranger + "8", sipnatd + "0", nil, "DENY"},
-		{"its own address from outside", "udp", sipnatd + "5060", sipnatd + "5060", nil, "DENY"},
+// stock is a filter of Linux 2.2 as its administrator has it: nothing comes in but
+// answers, nothing goes through.
+const stock = `ipchains -P input DENY
+ipchains -P forward DENY
+ipchains -A input -i lo -j ACCEPT
+ipchains -A input -i eth0 -j ACCEPT
+ipchains -A input -i ppp0 -s 203.0.113.1 -j DENY -l
+ipchains -A input -i ppp0 -p tcp ! -y -j ACCEPT
+`
+
+// A site is a box with Linux 2.2 on which a script is run.
+type site struct {
+	t                  *testing.T
+	dir, calls, script string
+}
+
+func newSite(t *testing.T, script string) *site {
+	dir := t.TempDir()
+	s := &site{t, dir, filepath.Join(dir, "calls"), script}
+	program, err := os.Executable()
+	must(t, err)
+	for _, name := range []string{"ipchains", "ipmasqadm"} {
+		must(t, os.Symlink(program, filepath.Join(s.dir, name)))
+	}
+	must(t, os.WriteFile(s.calls, []byte(stock), 0o644))
+	return s
+}
+
+// run runs the script, wants it to end with a status, and gives the box after it.
+func (s *site) run(action string, status int) *box {
+	s.t.Helper()
+	sh, err := exec.LookPath("sh")
+	must(s.t, err)
+	cmd := exec.Command(sh, "-s", action)
+	cmd.Stdin = strings.NewReader(s.script)
+	cmd.Env = []string{"PATH=" + s.dir, callsVariable + "=" + s.calls}
+	out, err := cmd.CombinedOutput()
+	if exit := new(exec.ExitError); err != nil && !errors.As(err, &exit) {
+		s.t.Fatal(err)
+	}
+	if got := cmd.ProcessState.ExitCode(); got != status || len(out) > 0 {
+		s.t.Fatalf("%s: status %d, want %d: %s", action, got, status, out)
+	}
+	b, err := replay(s.calls)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return b
+}
+
+// The packets of a call that a box in front has to let by, from outside and from
+// sipnatd at an address. Those that are not let by are denied.
+const (
+	publicAddr = "203.0.113.1:"
+	provider   = "198.51.100.10:"
+	stranger   = "192.0.2.9:"
+)
+
+var packets = []struct {
+	name     string
+	proto    string
+	src, dst string
+	change   func(*packet)
+	passes   bool
+}{
+	{"SIP in", "udp", provider + "5080", publicAddr + "5060", nil, true},
+	{"media in, first port", "udp", stranger + "30000", publicAddr + "7070", nil, true},
+	{"media in, last port", "udp", stranger + "30000", publicAddr + "7080", nil, true},
+	{"below the range", "udp", stranger + "30000", publicAddr + "7069", nil, false},
+	{"above the range", "udp", stranger + "30000", publicAddr + "7081", nil, false},
+	{"another port", "udp", stranger + "5060", publicAddr + "111", nil, false},
+	{"TCP from outside", "tcp", stranger + "4000", publicAddr + "22", func(p *packet) { p.syn = true }, false},
+	{"ping", "icmp", stranger + "8", publicAddr + "0", nil, false},
+	{"SIP from its own address", "udp", publicAddr + "5060", publicAddr + "22", nil, false},
+}
+
+func made(proto, src, dst, iface string, change func(*packet)) packet {
+	p := packet{iface: iface, proto: proto, src: netip.MustParseAddrPort(src), dst: netip.MustParseAddrPort(dst)}
+	if change != nil {
+		change(&p)
+	}
+	return p
+}
+
+// TestIPChainsMasquerading: on the masquerading firewall of siproxd's README, with
+// sipnatd on a machine behind it, the script is right for ipchains and lets calls by.
+func TestIPChainsMasquerading(t *testing.T) {
+	text, err := os.ReadFile("ipchains/ipchains.sh")
+	must(t, err)
+	s := newSite(t, string(text))
+	before := s.run("remove", 0)
+	s.run("status", 3)
+	b := s.run("start", 0)
+	if again := s.run("start", 0); fmt.Sprint(b) != fmt.Sprint(again) {
+		t.Errorf("started twice it is %v, was %v", again, b)
+	}
+	s.run("status", 0)
+	for _, test := range packets {
+		p := made(test.proto, test.src, test.dst, "ppp0", test.change)
+		got := b.verdict("input", p) == "ACCEPT"
+		if got && p.proto == "udp" {
+			to, forwarded := b.forwarded[p.dst]
+			got = forwarded && to == netip.AddrPortFrom(netip.MustParseAddr("10.0.0.2"), p.dst.Port())
+		}
+		if got != test.passes {
+			t.Errorf("%s: passes %v", test.name, got)
+		}
+	}
+	out := made("udp", "10.0.0.2:5060", provider+"5060", "ppp0", nil)
+	if got := b.verdict("forward", out); got != "MASQ" {
+		t.Errorf("SIP out: %s", got)
+	}
+	answer := made("udp", provider+"5060", publicAddr+"61000", "ppp0", nil)
+	if got := b.verdict("input", answer); got != "ACCEPT" {
+		t.Errorf("the answer to a masqueraded packet: %s", got)
+	}
+	if after := s.run("remove", 0); fmt.Sprint(before) != fmt.Sprint(after) {
+		t.Errorf("removed it leaves %v, was %v", after, before)
+	}
+	s.run("remove", 0)
+}
+
+// TestIPChainsFilter: in front of a sipnatd that has a public address, the box only
+// filters.
+func TestIPChainsFilter(t *testing.T) {
+	cfg := scenario()
+	cfg.PublicAddr = netip.MustParseAddr("203.0.113.1")
+	s := newSite(t, written(t, "ipchains", cfg))
+	before := s.run("remove", 0)
+	b := s.run("start", 0)
+	if again := s.run("start", 0); fmt.Sprint(b) != fmt.Sprint(again) {
+		t.Errorf("started twice it is %v, was %v", again, b)
+	}
+	// In the forward chain -i is where a packet leaves.
+	through := func(p packet, from, to string) bool {
+		p.iface = from
+		if b.verdict("input", p) != "ACCEPT" {
+			return false
+		}
+		p.iface = to
+		return b.verdict("forward", p) == "ACCEPT"
+	}
+	for _, test := range packets {
+		p := made(test.proto, test.src, test.dst, "", test.change)
+		if got := through(p, "ppp0", "eth0"); got != test.passes {
+			t.Errorf("%s: passes %v", test.name, got)
+		}
+	}
+	for _, to := range []string{provider + "5060", stranger + "30000"} {
+		if p := made("udp", publicAddr+"7070", to, "", nil); !through(p, "eth0", "ppp0") {
+			t.Errorf("out to %s: does not pass", to)
+		}
+	}
+	piece := made("udp", provider+"0", publicAddr+"0", "", func(p *packet) { p.fragment = true })
+	if !through(piece, "ppp0", "eth0") {
+		t.Error("the further pieces of a long INVITE do not pass")
+	}
+	if after := s.run("remove", 0); fmt.Sprint(before) != fmt.Sprint(after) {
+		t.Errorf("removed it leaves %v, was %v", after, before)
+	}
+}
+
+// The rules as siproxd's README has them are commands of ipchains.
+func TestIPChainsReadme(t *testing.T) {
+	b := newBox()
+	for _, line := range []string{
+		"-A input --proto udp --dport 5060 --log -j ACCEPT",
+		"-A input --proto udp --dport 7070:7080 -j ACCEPT",
+		"-A forward -i ppp0 -j MASQ -s 10.0.0.0/24 -d 0.0.0.0/0",
 	} {
-		p := packet{proto: test.proto, src: netip.MustParseAddrPort(test.src), dst: netip.MustParseAddrPort(test.dst)}
-		if test.change != nil {
-			test.change(&p)
-		}
-		// The input chain sees where a packet comes from, forward where it goes.
-		outwards := strings.HasPrefix(test.src, sipnatd) && !strings.HasPrefix(test.dst, sipnatd)
-		from, to := "eth1", "eth0"
-		if outwards {
-			from, to = to, from
-		}
-		got := "ACCEPT"
-		for _, hop := range [][2]string{{"input", from}, {"forward", to}, {"output", to}} {
-			p.iface = hop[1]
-			if verdict := c.verdict(hop[0], p); verdict != "ACCEPT" {
-				got = verdict
-				break
-			}
-		}
-		if got != test.want {
-			t.Errorf("%s: %s, want %s", test.name, got, test.want)
+		if err := b.command(strings.Fields(line)); err != nil {
+			t.Errorf("ipchains %s: %v", line, err)
 		}
 	}
 }
 
-// TestIPChainsGrammar: the test itself notices what ipchains would refuse.
-func TestIPChainsGrammar(t *testing.T) {
+// The grammar of this test refuses what ipchains would.
+func TestIPChainsWrong(t *testing.T) {
 	for _, line := range []string{
 		"", "-A", "-A nowhere -j ACCEPT", "-P forward DROP", "-A input -j DROP", "-A input",
 		"-A input -s 10.0.0.0/40 -j DENY", "-A input -d 203.0.113.1 5060 -j ACCEPT",
 		"-A input -p udp -d 203.0.113.1 7999:7070 -j ACCEPT", "-A input -p udp -d 203.0.113.1 sip -j ACCEPT",
 		"-A forward -o eth0 -j ACCEPT", "-A forward -m state --state ESTABLISHED -j ACCEPT",
 		"-A input -p udp ! -y -j ACCEPT", "-A input -f -p udp -d 203.0.113.1 5060 -j ACCEPT",
+		"-N sipnatd-in", "-N SIP", "-N input", "-X input", "-X nothing", "-D input -j ACCEPT", "-A input -j MASQ",
+		"-A input -j nowhere", "-C input -j ACCEPT",
 	} {
-		c := &chains{policy: make(map[string]string)}
-		if err := c.command(strings.Fields(line)); err == nil {
+		if err := newBox().command(strings.Fields(line)); err == nil {
 			t.Errorf("accepted: ipchains %s", line)
+		}
+	}
+	for _, line := range []string{
+		"", "portfw -a -P udp -L 203.0.113.1 5060", "portfw -a -P udp -L 203.0.113.1:5060 -R 10.0.0.2:5060",
+		"portfw -a -p udp -L 203.0.113.1 5060 -R 10.0.0.2 5060", "portfw -d -P udp -L 203.0.113.1 5060",
+		"autofw -A -r udp 7070 7080 -h 10.0.0.2",
+	} {
+		if err := newBox().masquerade(strings.Fields(line)); err == nil {
+			t.Errorf("accepted: ipmasqadm %s", line)
 		}
 	}
 }

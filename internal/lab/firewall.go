@@ -8,7 +8,7 @@ import (
 	"os/exec"
 	"strings"
 
-	"sipnatd/contrib"
+	"sipnatd/rules"
 )
 
 // Backend is the tool that the firewall's administrator uses.
@@ -18,11 +18,14 @@ type Backend string
 const (
 	// Nftables is an inet table with policy drop and an ip table for masquerade.
 	Nftables Backend = "nftables"
-	// IPTablesLegacy is contrib/iptables/firewall.rules, the same policy,
+	// IPTablesLegacy is the same policy as "sipnatd rules iptables" writes it,
 	// through iptables-legacy-restore.
 	IPTablesLegacy Backend = "iptables-legacy"
 	// IPTablesNFT is that file through iptables-nft-restore.
 	IPTablesNFT Backend = "iptables-nft"
+	// Bare has no rules at all. The test puts them in place, before it starts the
+	// daemon.
+	Bare Backend = "bare"
 	// Routed is a plain router: no NAT, no filter, and a provider that knows
 	// the way to 10.0.0.0/24. No daemon is started there. Every scenario must
 	// pass on it, which proves that the scenario is right.
@@ -43,6 +46,8 @@ type Firewall struct {
 	// PortForward, if valid, is the administrator's own DNAT of UDP 5060 on
 	// ppp0 to this inside address and port, with the forward rule for it.
 	PortForward netip.AddrPort
+	// Load, if it is set, puts the rules into the firewall, in place of all others.
+	Load func(fw *Host) error
 	// Extra is appended to the nft script or to the iptables-restore filter
 	// table (rules only, e.g. "-A FORWARD ...").
 	Extra string
@@ -75,7 +80,7 @@ func (f Firewall) fromEnvironment() (Firewall, error) {
 		if chosen.Backend == Routed {
 			return chosen, nil
 		}
-		if f.Backend == "" && f.Priority == 0 && !f.EgressSIPOnly {
+		if f.Backend == "" && f.Priority == 0 && !f.EgressSIPOnly && f.Load == nil {
 			chosen.PortForward, chosen.Extra = f.PortForward, f.Extra
 			if f.Extra == "" || chosen.Backend == Nftables {
 				f = chosen
@@ -89,7 +94,7 @@ func (f Firewall) fromEnvironment() (Firewall, error) {
 }
 
 // Script is the rule set in the language of its tool, with the command that
-// loads it from its standard input. Routed has none.
+// loads it from its standard input. Bare and Routed have none.
 func (f Firewall) Script() (script string, load []string) {
 	switch f.Backend {
 	case Nftables:
@@ -143,11 +148,18 @@ func (f Firewall) nft() string {
 	return b.String()
 }
 
-// iptables is contrib/iptables/firewall.rules with what the firewall's options
-// change of it.
+// iptables is what the rule generator writes for the lab, with what the firewall's
+// options change of it.
 func (f Firewall) iptables() string {
 	const toOutside = "-A FORWARD -i eth0 -o ppp0 -j ACCEPT\n"
-	nat, rest, _ := strings.Cut(contrib.IPTables, "COMMIT\n")
+	var file strings.Builder
+	if err := rules.Write(&file, "iptables", rules.Config{
+		Inside: []string{"eth0"}, Outside: []string{"ppp0"},
+		InsideNetworks: []netip.Prefix{InsideNet}, SIPPorts: []uint16{5060},
+	}, rules.Options{}); err != nil {
+		panic(err) // the configuration does not change
+	}
+	nat, rest, _ := strings.Cut(file.String(), "COMMIT\n")
 	filter, _, _ := strings.Cut(rest, "COMMIT\n")
 	if f.EgressSIPOnly {
 		filter = strings.Replace(filter, toOutside, ""+

@@ -254,6 +254,12 @@ func (h *Host) forwarding() error {
 }
 
 func (l *Lab) loadRules() error {
+	if l.Firewall.Load != nil {
+		if err := l.Firewall.Load(l.FW); err != nil {
+			return fmt.Errorf("the rules of the firewall: %w", err)
+		}
+		return nil
+	}
 	script, load := l.Firewall.Script()
 	if load == nil {
 		return nil
