@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 
 	"sipnatd/internal/config"
@@ -30,6 +31,8 @@ var errTold = errors.New("the reason has been told")
 
 // usageError is a wrong call of the program.
 type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
 
 func main() {
 	err := run(os.Args[1:])
@@ -57,41 +60,83 @@ func run(args []string) error {
 	return runDaemon(args)
 }
 
-// runDaemon starts the daemon, in the background if the configuration says so, and
-// returns when it has ended.
-func runDaemon(args []string) error {
+// A commandLine says how the daemon was called. What it sets counts more than the
+// configuration, after a reload too.
+type commandLine struct{ config, debug, pidFile string }
+
+// parse returns false where help was asked for.
+func (c *commandLine) parse(args []string) (bool, error) {
 	flags := flag.NewFlagSet("sipnatd", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
-	file := flags.String("c", "", "")
-	debug := flags.String("d", "", "")
+	for _, f := range []struct {
+		value       *string
+		short, long string // as siproxd has them
+	}{{&c.config, "c", "config"}, {&c.debug, "d", "debug"}, {&c.pidFile, "p", "pid-file"}} {
+		flags.StringVar(f.value, f.short, "", "")
+		flags.StringVar(f.value, f.long, "", "")
+	}
 	err := flags.Parse(args)
 	if err == nil && flags.NArg() > 0 {
 		err = fmt.Errorf("unexpected argument %q", flags.Arg(0))
 	}
 	switch {
 	case errors.Is(err, flag.ErrHelp):
+		return false, nil
+	case err != nil:
+		return false, usageError{fmt.Errorf("%w; see sipnatd -h", err)}
+	}
+	for _, name := range []*string{&c.config, &c.pidFile} { // in the background the daemon is in /
+		if *name == "" {
+			continue
+		}
+		if *name, err = filepath.Abs(*name); err != nil {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// load reads the configuration.
+func (c *commandLine) load() (*config.Config, error) {
+	cfg, err := load(c.config)
+	if err != nil {
+		return nil, err
+	}
+	for _, o := range []struct{ flag, setting, value string }{{"-d", "debug_level", c.debug}, {"-p", "pid_file", c.pidFile}} {
+		if o.value == "" {
+			continue
+		}
+		if err := cfg.Override(o.flag, o.setting, o.value); err != nil {
+			return nil, usageError{err}
+		}
+	}
+	return cfg, nil
+}
+
+// runDaemon starts the daemon, in the background if the configuration says so, and
+// returns when it has ended.
+func runDaemon(args []string) error {
+	var call commandLine
+	if ok, err := call.parse(args); err != nil {
+		return err
+	} else if !ok {
 		printUsage(os.Stdout)
 		return nil
-	case err != nil:
-		return usageError{fmt.Errorf("%w; see sipnatd -h", err)}
 	}
-	cfg, err := load(*file)
+	cfg, err := call.load()
 	if err != nil {
 		return err
-	}
-	if *debug != "" {
-		if cfg.Debug, err = config.ParseDebug(*debug); err != nil {
-			return usageError{fmt.Errorf("-d: %w", err)}
-		}
 	}
 	if err := check(cfg); err != nil {
 		return err
 	}
 	child := privilege.Detached()
-	if cfg.Daemonize && child == nil {
+	if cfg.Daemonize && daemon.Supervised() {
+		cfg.Warnings = append(cfg.Warnings, "daemonize has no effect: a service manager waits for the process that it has started")
+	} else if cfg.Daemonize && child == nil {
 		return privilege.Detach()
 	}
-	err = serve(cfg, child)
+	err = serve(cfg, child, call.load)
 	if err == nil || child == nil {
 		return err
 	}
@@ -99,13 +144,16 @@ func runDaemon(args []string) error {
 	return errTold
 }
 
-func serve(cfg *config.Config, child *privilege.Child) error {
+// loader returns the configuration as its file has it now.
+type loader func() (*config.Config, error)
+
+func serve(cfg *config.Config, child *privilege.Child, again loader) error {
 	log, err := report.New(report.Selection{Debug: cfg.Debug, Silence: cfg.SilenceLog}, child != nil)
 	if err != nil {
 		return err
 	}
 	slog.SetDefault(log.Logger)
-	err = work(cfg, child, log.Logger)
+	err = work(cfg, child, log, again)
 	if err != nil && child != nil {
 		log.Error("stopped", "error", err) // whoever waits is told too, but may not be a person
 	}
@@ -113,12 +161,14 @@ func serve(cfg *config.Config, child *privilege.Child) error {
 }
 
 // work is the daemon's life.
-func work(cfg *config.Config, child *privilege.Child, log *slog.Logger) error {
+func work(cfg *config.Config, child *privilege.Child, log *report.Log, again loader) error {
 	for _, w := range cfg.Warnings {
 		log.Warn(w)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGUSR1, syscall.SIGHUP)
 	d, err := daemon.Open(cfg, log)
 	if err != nil {
 		return err
@@ -128,16 +178,14 @@ func work(cfg *config.Config, child *privilege.Child, log *slog.Logger) error {
 			return fmt.Errorf("user = %s: %w", cfg.User, err)
 		}
 	}
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, syscall.SIGUSR1, syscall.SIGHUP)
 	log.Info("ready")
 	if err := child.Ready(); err != nil {
 		return err
 	}
-	if err := d.Run(ctx, signals); err != nil {
-		return fmt.Errorf("%w; SIP %s", err, fate(cfg))
+	if err := d.Run(ctx, signals, again); err != nil {
+		return fmt.Errorf("%w; SIP %s", err, fate(d.OnFailure()))
 	}
-	log.Info("stopped: what is in the kernel stays for the rest of its lease, running calls go on", "sip", fate(cfg))
+	log.Info("stopped: what is in the kernel stays for the rest of its lease, running calls go on", "sip", fate(d.OnFailure()))
 	return nil
 }
 
@@ -156,8 +204,8 @@ func check(cfg *config.Config) error {
 }
 
 // fate says what becomes of SIP until the next start.
-func fate(cfg *config.Config) string {
-	if cfg.OnFailure == config.FailDrop {
+func fate(f config.OnFailure) string {
+	if f == config.FailDrop {
 		return "is dropped until the next start (on_failure = drop)"
 	}
 	return "passes unchanged until the next start (on_failure = pass)"

@@ -252,7 +252,9 @@ func TestEmptyConfiguration(t *testing.T) {
 		d.says(line)
 	}
 	d.signal(syscall.SIGHUP)
-	d.says("SIGHUP changes nothing")
+	if line := d.says("configuration read again"); !strings.Contains(line, `"settings changed"=0`) {
+		t.Errorf("it says %s", line)
+	}
 	d.signal(syscall.SIGTERM)
 	d.says("on_failure = pass")
 	if err := d.Wait(); err != nil {

@@ -5,7 +5,6 @@ import (
 	crand "crypto/rand"
 	"errors"
 	"fmt"
-	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -20,13 +19,17 @@ import (
 	"sipnatd/internal/ifaces"
 	"sipnatd/internal/kernel"
 	"sipnatd/internal/nft"
+	"sipnatd/internal/report"
 	"sipnatd/nat"
 )
 
 // Daemon is a sipnatd that has taken its place in the kernel.
 type Daemon struct {
-	cfg    *config.Config
-	log    *slog.Logger
+	log     *report.Log
+	manager *manager
+	lock    net.Listener // of the network namespace
+	pidFile *pidFile
+
 	faces  atomic.Pointer[ifaces.Snapshot]
 	track  *conntrack.Conn
 	table  *nft.Table
@@ -34,20 +37,35 @@ type Daemon struct {
 	engine *nat.Engine
 	queues *divert.Divert
 
-	publics map[netip.Addr]bool // outside addresses that mappings may stand on
+	announcer *announcer
+	lookUp    chan struct{} // asks for host_outbound to be looked up
+
+	mu        sync.Mutex // guards what follows; packets do not wait for it
+	cfg       *config.Config
+	announced netip.Addr          // in place of the outside interface's own, if valid
+	hairpins  bool                // some calls between two inside phones may go through the firewall
+	publics   map[netip.Addr]bool // outside addresses that mappings may stand on
+	rewatch   context.CancelFunc  // has the configured interfaces watched anew
 }
 
 // Open asks the kernel what it can do, binds the queues and installs the table.
 // What is wrong with the machine is an error, or a warning where the daemon can
 // work all the same.
-func Open(cfg *config.Config, log *slog.Logger) (_ *Daemon, err error) {
-	d := &Daemon{cfg: cfg, log: log, publics: make(map[netip.Addr]bool)}
+func Open(cfg *config.Config, log *report.Log) (_ *Daemon, err error) {
+	d := &Daemon{
+		cfg: cfg, log: log, publics: make(map[netip.Addr]bool), hairpins: cfg.Hairpin == config.HairpinRouter,
+		announcer: newAnnouncer(log.Logger), lookUp: make(chan struct{}, 1),
+	}
 	defer func() {
 		if err != nil {
 			d.close()
 		}
 	}()
-	faces, err := ifaces.Resolve(ifaces.Config{Inside: cfg.Inside, Outside: cfg.Outside})
+	d.reportConfig()
+	if err := d.takePlace(); err != nil {
+		return nil, err
+	}
+	faces, err := ifaces.Resolve(watched(cfg))
 	if err != nil {
 		return nil, fmt.Errorf("interfaces: %w", err)
 	}
@@ -57,40 +75,39 @@ func Open(cfg *config.Config, log *slog.Logger) (_ *Daemon, err error) {
 	if err := rewriter.refuse(); err != nil {
 		return nil, err
 	}
-	announced, err := d.announced(faces)
-	if err != nil {
-		return nil, err
+	if cfg.HostOutbound != "" {
+		ctx, cancel := context.WithTimeout(context.Background(), lookUpStart)
+		list, err := d.announcer.lookUp(ctx, cfg.HostOutbound)
+		cancel()
+		d.announce(d.announcer.choose(cfg.HostOutbound, list, err, netip.Addr{}, faces.Own))
 	}
-	if d.track, err = conntrack.Open(conntrack.Options{Logger: log, Helpers: rewriter.helpers()}); err != nil {
+	netLog := log.With("class", "net")
+	if d.track, err = conntrack.Open(conntrack.Options{Logger: netLog, Helpers: rewriter.helpers()}); err != nil {
 		return nil, err
 	}
 	log.Info("conntrack", "helper", d.track.Helper().String(), "reason", d.track.HelperReason())
 	d.reportConntrack()
 
-	tableConfig := d.tableConfig(faces)
-	onPanic := divert.Accept
-	if cfg.OnFailure == config.FailDrop {
-		onPanic = divert.Drop
-	}
+	tableConfig := d.tableConfig(cfg, faces)
 	d.queues, err = divert.Open(divert.Config{
-		First: cfg.QueueNum, Queues: cfg.Queues, OnPanic: onPanic, Logger: log,
+		First: cfg.QueueNum, Queues: cfg.Queues, OnPanic: onPanic(cfg), Logger: netLog,
 	}, divert.HandlerFunc(d.handler()))
 	if err != nil {
 		return nil, err
 	}
-	if d.table, err = nft.Open(tableConfig, log); err != nil {
+	if d.table, err = nft.Open(tableConfig, netLog); err != nil {
 		return nil, err
 	}
 	log.Info("table ip sipnatd installed", "kernel", d.table.Features().String(),
 		"queue_num", cfg.QueueNum, "queues", cfg.Queues, "media_source", string(cfg.MediaSource))
 	d.reportChains()
 
-	d.kernel = kernel.New(tableConfig, d.table, d.track, log)
+	d.kernel = kernel.New(tableConfig, d.table, d.track, netLog)
 	var seed [32]byte
 	if _, err := crand.Read(seed[:]); err != nil {
 		return nil, fmt.Errorf("random numbers: %w", err)
 	}
-	d.engine = nat.New(d.engineConfig(announced), d.kernel, time.Now, rand.NewChaCha8(seed), log)
+	d.engine = nat.New(d.engineConfig(), d.kernel, time.Now, rand.NewChaCha8(seed), log.Logger)
 	adopted := 0
 	err = d.kernel.Adopt(func(c nat.Change) {
 		if c.Lease > 0 {
@@ -109,10 +126,37 @@ func Open(cfg *config.Config, log *slog.Logger) (_ *Daemon, err error) {
 	return d, nil
 }
 
+// takePlace makes this process the only daemon, and writes its number down. A pid
+// file that cannot be written costs nobody a call: that is a warning.
+func (d *Daemon) takePlace() (err error) {
+	if d.manager, err = dialManager(); err != nil {
+		d.log.Warn("the service manager cannot be told that the daemon is ready", "error", err)
+	}
+	warning := ""
+	if d.lock, warning, err = lockNamespace(); err != nil {
+		return err
+	}
+	if warning != "" {
+		d.log.Warn(warning)
+	}
+	if d.cfg.PIDFile == "" {
+		return nil
+	}
+	d.pidFile, err = writePIDFile(d.cfg.PIDFile)
+	switch {
+	case errors.Is(err, errTaken):
+		return fmt.Errorf("pid_file: %w", err)
+	case err != nil:
+		d.log.Warn("the pid file is not written; its directory must be there, and writable when the daemon starts", "error", err)
+	}
+	return nil
+}
+
 // Run serves until ctx ends. What is in the kernel then stays, so that running
-// calls go on: leases end it if no daemon comes back. A signal has the counters
-// written to the log, but for SIGHUP, which is explained there.
-func (d *Daemon) Run(ctx context.Context, signals <-chan os.Signal) error {
+// calls go on: leases end it if no daemon comes back. SIGHUP among the signals puts
+// the configuration in force that load returns; any other one has the counters
+// written to the log.
+func (d *Daemon) Run(ctx context.Context, signals <-chan os.Signal, load func() (*config.Config, error)) error {
 	defer d.close()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -126,11 +170,13 @@ func (d *Daemon) Run(ctx context.Context, signals <-chan os.Signal) error {
 		{"table monitor", func(ctx context.Context) error { return d.table.Watch(ctx, d.kernel.Lost) }},
 		{"conntrack events", func(ctx context.Context) error { return d.track.Watch(ctx, d.kernel.Event) }},
 		{"interfaces", d.watchInterfaces},
+		{"host_outbound", d.followHost},
 		{"drops", d.reportDrops},
-		{"signals", func(ctx context.Context) error { return d.answerSignals(ctx, signals) }},
+		{"signals", func(ctx context.Context) error { return d.answerSignals(ctx, signals, load) }},
 	}
 	errs := make(chan error, len(tasks))
 	var wait sync.WaitGroup
+	d.manager.ready()
 	for _, t := range tasks {
 		wait.Go(func() {
 			err := t.run(ctx)
@@ -140,6 +186,10 @@ func (d *Daemon) Run(ctx context.Context, signals <-chan os.Signal) error {
 			}
 		})
 	}
+	wait.Go(func() {
+		<-ctx.Done()
+		d.manager.stopping()
+	})
 	wait.Wait()
 	d.reportStatus()
 	select {
@@ -192,6 +242,15 @@ func (d *Daemon) handler() func(worker int, p *divert.Packet) divert.Result {
 	}
 }
 
+// OnFailure is what happens to SIP when the daemon has ended.
+func (d *Daemon) OnFailure() config.OnFailure {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.cfg.OnFailure
+}
+
+// close gives up what the process holds, its place as the last: who waits for that
+// finds the queues free.
 func (d *Daemon) close() {
 	if d.queues != nil {
 		d.queues.Close()
@@ -202,9 +261,16 @@ func (d *Daemon) close() {
 	if d.track != nil {
 		d.track.Close()
 	}
+	d.pidFile.close()
+	d.manager.close()
+	if d.lock != nil {
+		d.lock.Close()
+	}
 }
 
-func (d *Daemon) engineConfig(announced netip.Addr) nat.Config {
+// engineConfig is the engine's policy. Packets are handled as it says as soon as the
+// engine has it.
+func (d *Daemon) engineConfig() nat.Config {
 	return nat.Config{
 		SIPPorts: d.cfg.SIPPorts,
 		PortLow:  d.cfg.RTPPortLow, PortHigh: d.cfg.RTPPortHigh,
@@ -212,12 +278,12 @@ func (d *Daemon) engineConfig(announced netip.Addr) nat.Config {
 		MediaAny:      d.cfg.MediaSource == config.MediaAny,
 		MediaHosts:    d.cfg.MediaHosts,
 		HairpinRouter: d.cfg.Hairpin == config.HairpinRouter,
-		Announced:     announced,
+		Announced:     d.announced,
 		Networks:      (*networks)(d),
 	}
 }
 
-func (d *Daemon) tableConfig(faces *ifaces.Snapshot) nft.Config {
+func (d *Daemon) tableConfig(cfg *config.Config, faces *ifaces.Snapshot) nft.Config {
 	helper := ""
 	if d.track.Helper() == conntrack.HelperOwn { // the kernel's own would rewrite
 		helper = d.track.HelperName()
@@ -225,36 +291,24 @@ func (d *Daemon) tableConfig(faces *ifaces.Snapshot) nft.Config {
 	return nft.Config{
 		Helper: helper,
 		Inside: faces.Names(ifaces.Inside), Outside: faces.Names(ifaces.Outside),
-		SIPPorts: d.cfg.SIPPorts, SIPPeers: d.cfg.SIPPeers,
-		AcceptAny:     d.cfg.SIPAccept == config.AcceptAny,
-		MediaAny:      d.cfg.MediaSource == config.MediaAny,
-		HairpinRouter: d.cfg.Hairpin == config.HairpinRouter,
-		Bypass:        d.cfg.OnFailure == config.FailPass,
-		SIPDSCP:       d.cfg.SIPDSCP, RTPDSCP: d.cfg.RTPDSCP,
-		QueueFirst: d.cfg.QueueNum, Queues: d.cfg.Queues,
+		SIPPorts: cfg.SIPPorts, SIPPeers: cfg.SIPPeers,
+		AcceptAny:     cfg.SIPAccept == config.AcceptAny,
+		MediaAny:      cfg.MediaSource == config.MediaAny,
+		HairpinRouter: cfg.Hairpin == config.HairpinRouter || d.hairpins,
+		Bypass:        cfg.OnFailure == config.FailPass,
+		SIPDSCP:       cfg.SIPDSCP, RTPDSCP: cfg.RTPDSCP,
+		QueueFirst: cfg.QueueNum, Queues: cfg.Queues,
 	}
 }
 
-// announced returns the address that messages name instead of the outside
-// interface's own, if the configuration asks for one.
-func (d *Daemon) announced(faces *ifaces.Snapshot) (netip.Addr, error) {
-	host := d.cfg.HostOutbound
-	if host == "" {
-		return netip.Addr{}, nil
+// onPanic is the verdict for a packet whose handling failed.
+func onPanic(cfg *config.Config) divert.Verdict {
+	if cfg.OnFailure == config.FailDrop {
+		return divert.Drop
 	}
-	if a, err := netip.ParseAddr(host); err == nil {
-		return a, nil
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	list, err := net.DefaultResolver.LookupNetIP(ctx, "ip4", host)
-	if err != nil || len(list) == 0 {
-		return netip.Addr{}, fmt.Errorf("host_outbound: %s has no address now (%v); give an address, or leave the setting out to use the outside interface's", host, err)
-	}
-	a := list[0].Unmap()
-	d.log.Info("host_outbound", "name", host, "announced", a)
-	if faces.Own(a) {
-		return netip.Addr{}, nil // the interface's address, which may change with it
-	}
-	return a, nil
+	return divert.Accept
+}
+
+func watched(cfg *config.Config) ifaces.Config {
+	return ifaces.Config{Inside: cfg.Inside, Outside: cfg.Outside}
 }

@@ -23,21 +23,41 @@ func (n *networks) Elsewhere(a netip.Addr) bool { return n.faces.Load().Elsewher
 // Own implements nat.Networks.
 func (n *networks) Own(a netip.Addr) bool { return n.faces.Load().Own(a) }
 
+// watchInterfaces follows the configured interfaces, and after a reload those that
+// are configured then.
 func (d *Daemon) watchInterfaces(ctx context.Context) error {
-	watched := ifaces.Config{Inside: d.cfg.Inside, Outside: d.cfg.Outside}
-	return ifaces.Watch(ctx, watched, func(s *ifaces.Snapshot) {
-		old := d.faces.Swap(s)
-		if old.Equal(s) {
-			return
+	for {
+		round, stop := context.WithCancel(ctx)
+		d.mu.Lock()
+		d.rewatch = stop
+		config := watched(d.cfg)
+		d.mu.Unlock()
+		err := ifaces.Watch(round, config, func(s *ifaces.Snapshot) { d.follow(round, s) })
+		stop()
+		if err != nil || ctx.Err() != nil {
+			return err
 		}
-		d.reportInterfaces(s)
-		d.renumber(s)
-		if slices.Equal(old.Names(ifaces.Inside), s.Names(ifaces.Inside)) &&
-			slices.Equal(old.Names(ifaces.Outside), s.Names(ifaces.Outside)) {
-			return
-		}
-		if err := d.kernel.Configure(d.tableConfig(s)); err != nil {
-			d.log.Error("the table does not follow the interfaces", "error", err)
-		}
-	})
+	}
+}
+
+// follow takes in how the interfaces are now, unless others have been configured.
+func (d *Daemon) follow(round context.Context, s *ifaces.Snapshot) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if round.Err() != nil {
+		return
+	}
+	old := d.faces.Swap(s)
+	if old.Equal(s) {
+		return
+	}
+	d.reportInterfaces(s)
+	d.renumber(s)
+	if slices.Equal(old.Names(ifaces.Inside), s.Names(ifaces.Inside)) &&
+		slices.Equal(old.Names(ifaces.Outside), s.Names(ifaces.Outside)) {
+		return
+	}
+	if err := d.kernel.Configure(d.tableConfig(d.cfg, s)); err != nil {
+		d.log.Error("the table does not follow the interfaces", "error", err)
+	}
 }

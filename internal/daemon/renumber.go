@@ -10,7 +10,7 @@ import (
 
 // renumber has the engine give up the outside addresses that are gone, as soon as
 // there is another one. A line that goes down and comes back with its address
-// costs no call.
+// costs no call. It is called with the daemon's lock.
 func (d *Daemon) renumber(s *ifaces.Snapshot) {
 	fresh := false
 	for _, i := range s.Interfaces() {
@@ -21,6 +21,7 @@ func (d *Daemon) renumber(s *ifaces.Snapshot) {
 	if !fresh {
 		return
 	}
+	d.lookUpSoon() // a name may stand for the new one
 	gone := make(map[netip.Addr]bool)
 	for a := range d.publics {
 		if !s.Own(a) {

@@ -6,22 +6,23 @@ import (
 	"os"
 	"syscall"
 
+	"sipnatd/internal/config"
 	"sipnatd/sipmsg"
 )
 
-// answerSignals writes the counters to the log for each signal. SIGHUP, with
-// which other daemons read their configuration again, is told why it does not.
-func (d *Daemon) answerSignals(ctx context.Context, signals <-chan os.Signal) error {
+// answerSignals puts another configuration in force for SIGHUP, and writes the
+// counters to the log for any other signal.
+func (d *Daemon) answerSignals(ctx context.Context, signals <-chan os.Signal, load func() (*config.Config, error)) error {
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case s := <-signals:
 			if s == syscall.SIGHUP {
-				d.log.Warn("SIGHUP changes nothing: settings are read at the start; stop and start, running calls go on meanwhile")
-				continue
+				d.reload(load)
+			} else {
+				d.reportStatus()
 			}
-			d.reportStatus()
 		}
 	}
 }
