@@ -104,6 +104,17 @@ func (s Setting) texts(c *Config) []string {
 	return []string{s.text(c)}
 }
 
+// lines returns how many values a setting that adds up has.
+func (s Setting) lines(c *Config) int {
+	switch f := s.field(c).(type) {
+	case *[]string:
+		return len(*f)
+	case *[]uint16:
+		return len(*f)
+	}
+	return 1
+}
+
 func portText(port uint16) string { return strconv.Itoa(int(port)) }
 
 // text returns the value of a setting that has one line.

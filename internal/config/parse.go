@@ -121,7 +121,7 @@ func (p *parser) parseLine(text string) {
 
 // set gives a setting its value and remembers where that was.
 func (p *parser) set(s Setting, text string) {
-	count := len(s.texts(p.config))
+	count := s.lines(p.config)
 	note, err := s.set(p.config, text)
 	if err != nil {
 		p.wrong[s.Name] = true
@@ -141,12 +141,12 @@ func (p *parser) set(s Setting, text string) {
 			p.warn("%s is set again, line %d has no effect", s.Name, before)
 			return
 		}
-	case len(s.texts(p.config)) > count:
+	case s.lines(p.config) > count:
 		p.config.origins[s.Name] = append(p.config.origins[s.Name], origin)
 	}
 	if s.Name == "load_plugin" {
-		if loaded := p.config.Plugins.Load; len(loaded) > count {
-			p.warn("%s", answerPlugin(loaded[count]))
+		for _, file := range p.config.Plugins.Load[count:] {
+			p.warn("%s", answerPlugin(file))
 		}
 	} else if answer := s.answer(); answer != "" && !again {
 		p.warn("%s", answer)

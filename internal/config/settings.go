@@ -145,8 +145,8 @@ func Settings() []Setting { return slices.Clone(settings) }
 
 // Lookup finds a setting by its exact name.
 func Lookup(name string) (Setting, bool) {
-	i := slices.IndexFunc(settings, func(s Setting) bool { return s.Name == name })
-	if i < 0 {
+	i, ok := settingIndex[name]
+	if !ok {
 		return Setting{}, false
 	}
 	return settings[i], true
@@ -162,6 +162,15 @@ var settings = slices.Concat(
 	group(GroupPlugins, NoEffect, pluginSettings()),
 	group(GroupObsolete, NoEffect, obsoleteSettings),
 )
+
+// settingIndex finds a setting by its name.
+var settingIndex = func() map[string]int {
+	index := make(map[string]int, len(settings))
+	for i, s := range settings {
+		index[s.Name] = i
+	}
+	return index
+}()
 
 // group gives settings their group, and their effect where they have no other.
 func group(g Group, e Effect, list []Setting) []Setting {

@@ -77,7 +77,7 @@ func (p *parser) checkTogether(names ...string) {
 	equal, first := true, -1
 	for _, name := range names {
 		s, _ := Lookup(name)
-		n := len(s.texts(p.config))
+		n := s.lines(p.config)
 		if first < 0 {
 			first = n
 		}
