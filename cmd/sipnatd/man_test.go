@@ -114,7 +114,7 @@ func TestMigration(t *testing.T) {
 	var directives, plugins strings.Builder
 	directives.WriteString("| directive | here |\n|---|---|\n")
 	for _, s := range config.Settings() {
-		if !s.Siproxd || plugin(s.Name) {
+		if !s.Siproxd || strings.HasPrefix(s.Name, "plugin_") {
 			continue
 		}
 		said := "As in siproxd. " + s.Help
@@ -140,6 +140,23 @@ func TestMigration(t *testing.T) {
 			t.Errorf("nothing of the plugin %s", name)
 		}
 	}
+}
+
+// The answers that docs/migration.md shows for a file of siproxd are the program's.
+func TestMigrationAnswers(t *testing.T) {
+	const doc = "docs/migration.md"
+	files := fenced(document(t, doc), "siproxd")
+	if len(files) != 1 {
+		t.Fatalf("%d files of siproxd", len(files))
+	}
+	file := write(t, files[0])
+	cmd := program(t, "config", "check", "-c", filepath.Base(file))
+	cmd.Dir = filepath.Dir(file)
+	stdout, stderr, status := result(t, cmd)
+	if status != 0 || stderr != "" {
+		t.Errorf("status %d, %s", status, stderr)
+	}
+	generated(t, doc, "<!-- begin answers -->", "<!-- end answers -->", "```\n"+stdout+"```\n")
 }
 
 // becomes says what becomes of a directive or a plugin.
