@@ -10,18 +10,28 @@ import (
 
 // printUsage writes the text for -h: what can be given, and what can be set.
 func printUsage(w io.Writer) {
-	fmt.Fprintf(w, `Usage: sipnatd [-c file] [-d classes]
+	fmt.Fprintf(w, `Usage: sipnatd [-c file] [-d classes] [-p file]
+       sipnatd command [argument ...]
 
 Lets SIP phones work through a masquerading firewall: rewrites the SIP that the
 firewall forwards, and has the kernel translate the media.
 
-  -c file      configuration, default %s or %s
-  -d classes   debug messages, in place of debug_level: all, none, or a number
-  -h           this text
+  -c, --config file      configuration, default %s or %s
+  -d, --debug classes    debug messages, in place of debug_level: names such as
+                         sip,rtp, all, none, or siproxd's number
+  -p, --pid-file file    file for the process number, in place of pid_file
+  -h, --help             this text
 
+Commands, each of which explains itself with -h:
+`, defaultConfigs[0], defaultConfigs[1])
+	for _, c := range commands() {
+		fmt.Fprintf(w, "  %-12s %s\n", c.name, c.what)
+	}
+	fmt.Fprint(w, `
 Signals:
-  TERM, INT    stop; running calls go on
+  HUP          read the configuration again; running calls go on
   USR1         write the counters to the log
+  TERM, INT    stop; running calls go on
 
 Exit status:
   0            stopped, or is in the background and ready (daemonize)
@@ -29,7 +39,7 @@ Exit status:
   2            was called wrongly
 
 Settings of the configuration, with their defaults:
-`, defaultConfigs[0], defaultConfigs[1])
+`)
 	for _, s := range config.Settings() {
 		if s.Effect == config.Effective {
 			fmt.Fprintln(w, strings.TrimRight(fmt.Sprintf("  %-13s = %s", s.Name, s.Default), " "))
