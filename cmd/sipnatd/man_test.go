@@ -53,7 +53,10 @@ func TestManualSettings(t *testing.T) {
 				continue
 			}
 			fmt.Fprintf(&b, ".It Ic %s\n%s", s.Name, roff(s.Help))
-			if s.Fate != "" {
+			switch {
+			case s.Effect == config.InProxyMode && s.Fate != "":
+				b.WriteString(roff("Until then " + s.Fate + "."))
+			case s.Fate != "":
 				b.WriteString(roff(sentence(s.Fate)))
 			}
 			if g == config.GroupObsolete {
@@ -167,7 +170,7 @@ func becomes(e config.Effect, fate string) string {
 	case fate == "":
 		return "With the proxy mode"
 	}
-	return "With the proxy mode; " + fate
+	return "With the proxy mode; until then " + fate
 }
 
 // value is a setting's default with its unit.

@@ -59,7 +59,7 @@ func (s Setting) facts() string {
 	case s.Effect == Effective && !s.Reload:
 		facts += " A change takes effect with the next start."
 	case s.Effect == InProxyMode && s.Fate != "":
-		facts += " Not yet: " + s.Fate + "."
+		facts += " Until then " + s.Fate + "."
 	case s.Effect == NoEffect:
 		facts += " No effect: " + s.Fate + "."
 	}

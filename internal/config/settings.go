@@ -130,7 +130,7 @@ func answer(name string, effect Effect, fate string) string {
 	case InProxyMode:
 		text := name + " takes effect in the proxy mode, which this version does not have yet"
 		if fate != "" {
-			text += "; " + fate
+			text += "; until then " + fate
 		}
 		return text
 	case NoEffect:

@@ -5,12 +5,12 @@ const year = 365 * 24 * 3600
 
 // What does the job of a setting of the proxy mode for SIP that is forwarded.
 const (
-	fateAccess     = "until then the firewall's rules and sip_accept say who may send SIP"
+	fateAccess     = "the firewall's rules and sip_accept say who may send SIP"
 	fateMask       = "in forwarded SIP a phone's addresses are replaced wherever they stand"
 	fateBindings   = "what a phone has registered through the firewall is kept in the kernel, which outlives the daemon"
 	fateRegistrar  = "a phone behind the firewall registers with its own registrar"
 	fateOutbound   = "forwarded SIP goes where the phone sends it"
-	fateTCP        = "until then SIP over TCP passes unchanged"
+	fateTCP        = "SIP over TCP passes unchanged"
 	fateListenPort = "sip_ports names the ports of forwarded SIP"
 )
 
