@@ -173,10 +173,11 @@ func work(cfg *config.Config, child *privilege.Child, log *report.Log, again loa
 	if err != nil {
 		return err
 	}
-	if cfg.User != "" {
-		if err := privilege.Drop(cfg.User); err != nil {
-			return fmt.Errorf("user = %s: %w", cfg.User, err)
-		}
+	switch err := privilege.Drop(cfg.User); {
+	case errors.Is(err, privilege.ErrNotRoot):
+		log.Warn("user has no effect", "user", cfg.User, "reason", err)
+	case err != nil:
+		return fmt.Errorf("giving up privileges: %w", err)
 	}
 	log.Info("ready")
 	if err := child.Ready(); err != nil {
@@ -193,9 +194,6 @@ func work(cfg *config.Config, child *privilege.Child, log *report.Log, again loa
 func check(cfg *config.Config) error {
 	if err := privilege.Need(); err != nil {
 		return err
-	}
-	if cfg.User == "" {
-		return nil
 	}
 	if err := privilege.Check(cfg.User); err != nil {
 		return fmt.Errorf("user = %s: %w", cfg.User, err)
