@@ -125,6 +125,9 @@ func (p *parser) set(s Setting, text string) {
 	note, err := s.set(p.config, text)
 	if err != nil {
 		p.wrong[s.Name] = true
+		if s.Secret {
+			text = ""
+		}
 		p.fail(s.Name, text, err.Error()+"; wanted: "+s.Accepts())
 		return
 	}

@@ -232,7 +232,9 @@ func TestSecrets(t *testing.T) {
 	if len(Changes(c, parse(t, "proxy_auth_passwd = open"))) != 1 {
 		t.Error("its change is not seen")
 	}
-	if _, err := Parse("f", strings.NewReader("proxy_auth_paswd = sesame")); err == nil || strings.Contains(err.Error(), "sesame") {
-		t.Errorf("got %v", err)
+	for _, wrong := range []string{"proxy_auth_paswd = sesame", "proxy_auth_passwd = sesame\x01"} {
+		if _, err := Parse("f", strings.NewReader(wrong)); err == nil || strings.Contains(err.Error(), "sesame") {
+			t.Errorf("got %v", err)
+		}
 	}
 }

@@ -289,7 +289,7 @@ func parsePath(v string) (string, error) {
 
 func parseText(v string) (string, error) {
 	if strings.ContainsFunc(v, unicode.IsControl) {
-		return "", fmt.Errorf("%s holds a control character", quoted(v))
+		return "", errors.New("it holds a control character")
 	}
 	return v, nil
 }
