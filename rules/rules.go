@@ -217,6 +217,34 @@ func oneof(list any) string {
 	return "{ " + strings.Join(values, ", ") + " }"
 }
 
+// Command is the command line that writes the file.
+func (p *page) Command() string {
+	command := "sipnatd rules"
+	if p.Whole {
+		command += " -whole"
+	}
+	if p.Remove {
+		command += " -remove"
+	}
+	return command + " " + p.Format.Name
+}
+
+// Loading is the command that loads the file.
+func (p *page) Loading() string {
+	if p.Remove && p.Format.Unload != "" {
+		return p.Format.Unload
+	}
+	return p.Format.Load
+}
+
+// Removal is the command line that takes away what the file has added.
+func (p *page) Removal() string {
+	removal := *p
+	removal.Remove = true
+	load := strings.NewReplacer(" <FILE", "", "nft -f FILE", "nft -f -", " FILE", "").Replace(removal.Loading())
+	return removal.Command() + " | " + load
+}
+
 // A setting is a line of sipnatd.conf.
 type setting struct{ Name, Value string }
 

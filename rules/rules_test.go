@@ -84,3 +84,37 @@ func TestWrong(t *testing.T) {
 		})
 	}
 }
+
+// Every file says what it is for, and has no traces of its template.
+func TestForm(t *testing.T) {
+	for name, cfg := range configurations() {
+		for _, f := range Formats() {
+			for _, opts := range []Options{{}, {Whole: f.Whole}, {Remove: true}, {Whole: f.Whole, Remove: true}} {
+				text := written(t, f.Name, cfg, opts)
+				p := page{cfg, opts, f}
+				about := name + ", " + p.Command()
+				for _, what := range []string{p.Command(), p.Loading()} {
+					if !strings.Contains(text, what) {
+						t.Errorf("%s: nothing of %q", about, what)
+					}
+				}
+				if !opts.Remove && !strings.Contains(text, p.Removal()) {
+					t.Errorf("%s: it does not say how it is taken away", about)
+				}
+				for _, s := range p.Settings() {
+					if !strings.Contains(text, s.Name) {
+						t.Errorf("%s: nothing of %s", about, s.Name)
+					}
+				}
+				if strings.Contains(text, "<no value>") || strings.Contains(text, "\n\n\n") || !strings.HasSuffix(text, "\n") || strings.HasSuffix(text, "\n\n") {
+					t.Errorf("%s: empty places in\n%s", about, text)
+				}
+				for line := range strings.Lines(text) {
+					if strings.TrimRight(line, " \t\n") != strings.TrimSuffix(line, "\n") {
+						t.Errorf("%s: space at the end of %q", about, line)
+					}
+				}
+			}
+		}
+	}
+}

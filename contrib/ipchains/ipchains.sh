@@ -3,7 +3,7 @@
 # What a packet filter of Linux 2.2 needs that is in front of the machine with
 # sipnatd: chains of its own, beside yours.
 #
-# Written by "sipnatd rules ipchains" for this configuration of sipnatd:
+# Written by "sipnatd rules ipchains" for this configuration:
 #
 #	if_inbound      = eth0
 #	if_outbound     = ppp0
@@ -20,6 +20,9 @@
 #	rtp_port_low    = 7070
 #	rtp_port_high   = 7080
 #	sip_listen_port = 5060
+#
+# To load it:        sh FILE
+# To take it away:   sipnatd rules -remove ipchains | sh
 #
 # To be run on the box with Linux 2.2, any number of times:
 #

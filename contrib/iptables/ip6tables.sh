@@ -24,6 +24,9 @@
 #	rtp_port_high   = 7080
 #	sip_listen_port = 5060
 #
+# To load it:        sh FILE
+# To take it away:   sipnatd rules -remove ip6tables-script | sh
+#
 #	sh FILE start     add it, or bring it up to date (what it does without a word)
 #	sh FILE remove    take it away again
 #	sh FILE status    3 where it is not there

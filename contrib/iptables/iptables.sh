@@ -22,6 +22,9 @@
 #	rtp_port_high   = 7080
 #	sip_listen_port = 5060
 #
+# To load it:        sh FILE
+# To take it away:   sipnatd rules -remove iptables-script | sh
+#
 #	sh FILE start     add them, or bring them up to date (what it does without a word)
 #	sh FILE remove    take them away again
 #	sh FILE status    3 where they are not there
