@@ -17,6 +17,7 @@ type command struct {
 // commands lists them, in the order of sipnatd -h.
 func commands() []command {
 	return []command{
+		{"check", "look for what keeps this machine from working", runCheck},
 		{"config", "check, show or explain the configuration", runConfig},
 		{"rules", "write rule files for firewalls", runRules},
 		{"clear", "take out of the kernel what a stopped daemon has left there", runClear},

@@ -23,11 +23,15 @@ import (
 const (
 	exitFailed = 1
 	exitUsage  = 2
+	exitWarned = 3
 )
 
 // errTold is returned where the process that waits for this one has been told the
 // reason.
 var errTold = errors.New("the reason has been told")
+
+// errWarned is returned where there is something to be done about, and has been told.
+var errWarned = errors.New("there are warnings")
 
 // usageError is a wrong call of the program.
 type usageError struct{ error }
@@ -38,6 +42,9 @@ func main() {
 	err := run(os.Args[1:])
 	if err == nil {
 		return
+	}
+	if errors.Is(err, errWarned) {
+		os.Exit(exitWarned)
 	}
 	if !errors.Is(err, errTold) {
 		fmt.Fprintln(os.Stderr, "sipnatd:", err)
@@ -127,7 +134,7 @@ func runDaemon(args []string) error {
 	if err != nil {
 		return err
 	}
-	if err := check(cfg); err != nil {
+	if err := preconditions(cfg); err != nil {
 		return err
 	}
 	child := privilege.Detached()
@@ -190,8 +197,8 @@ func work(cfg *config.Config, child *privilege.Child, log *report.Log, again loa
 	return nil
 }
 
-// check finds what is wrong before anything is changed.
-func check(cfg *config.Config) error {
+// preconditions finds what is wrong before anything is changed.
+func preconditions(cfg *config.Config) error {
 	if err := privilege.Need(); err != nil {
 		return err
 	}

@@ -3,8 +3,10 @@ package divert
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -109,7 +111,7 @@ func queueOwner(num uint16) (owner string, ok bool) {
 // that is not known. Only root may ask.
 func Served() (map[uint16]uint64, error) {
 	text, err := os.ReadFile(queuesPath)
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) { // nobody has asked for a queue yet
 		return nil, err
 	}
 	served := make(map[uint16]uint64)

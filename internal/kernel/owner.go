@@ -4,7 +4,6 @@ import (
 	"errors"
 	"net/netip"
 	"slices"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -43,7 +42,7 @@ func (k *Kernel) forwarded(public netip.AddrPort, now time.Time) (inside netip.A
 	}
 	for i := range k.forwards.list {
 		r := &k.forwards.list[i]
-		if r.Low == 0 && r.High == 65535 || !k.outside(r.InIf) {
+		if r.Low == 0 && r.High == 65535 || !slices.ContainsFunc(k.config.Outside, r.From) {
 			continue // a host that gets the rest, which our chain comes before; or not about what comes from outside
 		}
 		if to, ok := r.Target(public); ok {
@@ -51,14 +50,6 @@ func (k *Kernel) forwarded(public netip.AddrPort, now time.Time) (inside netip.A
 		}
 	}
 	return netip.AddrPort{}, false
-}
-
-// outside reports whether a rule's incoming interface is an outside one, or any.
-func (k *Kernel) outside(name string) bool {
-	prefix, pattern := strings.CutSuffix(name, "*")
-	return name == "" || slices.ContainsFunc(k.config.Outside, func(o string) bool {
-		return o == name || pattern && strings.HasPrefix(o, prefix)
-	})
 }
 
 // boundLocally reports whether a local socket has the endpoint, by trying to

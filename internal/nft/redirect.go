@@ -79,6 +79,12 @@ func (r *Redirect) Target(public netip.AddrPort) (inside netip.AddrPort, ok bool
 	return netip.AddrPortFrom(to, port), true
 }
 
+// From tells whether the rule is about packets that come in on an interface.
+func (r *Redirect) From(name string) bool {
+	_, ok := commonInterface(r.InIf, name)
+	return ok
+}
+
 // and narrows what r matches to what o matches as well. The target is r's. ok is
 // false if nothing is left.
 func (r Redirect) and(o Redirect) (both Redirect, ok bool) {
