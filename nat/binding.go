@@ -147,6 +147,7 @@ func (e *Engine) openBinding(inside, public netip.AddrPort, forwarded bool, now 
 	}
 	e.change(Change{Verb: verb, Inside: inside, Public: public, Lease: b.leaseEnd.Sub(now)})
 	e.wheel.set(b, b.ends())
+	e.log.reg.Debug("binding opened", "inside", inside, "public", public, "by the administrator's forward", forwarded)
 	return b
 }
 
@@ -211,6 +212,9 @@ func (e *Engine) register(b *binding, registrar netip.Addr, record uint64, until
 	}
 	e.extend(b, now)
 	e.wheel.set(b, b.ends())
+	if debugs(e.log.reg) {
+		e.log.reg.Debug("registered", "inside", b.inside, "public", b.public, "registrar", registrar, "for", until.Sub(now).Round(time.Second))
+	}
 }
 
 // unregister notes that a registrar no longer binds the record to the binding.
@@ -221,6 +225,9 @@ func (e *Engine) unregister(b *binding, registrar netip.Addr, record uint64, now
 	b.registrations = slices.DeleteFunc(b.registrations, func(r registration) bool {
 		return r.registrar == registrar && r.record == record || !r.until.After(now)
 	})
+	if len(b.registrations) < before {
+		e.log.reg.Debug("registration ended", "inside", b.inside, "registrar", registrar, "left", len(b.registrations))
+	}
 	if before > 0 && len(b.registrations) == 0 && b.calls == 0 {
 		b.lastSent = now.Add(bindingGrace - bindingIdle)
 		b.until = time.Time{}
@@ -281,6 +288,7 @@ func (b *binding) expire(e *Engine, now time.Time) {
 }
 
 func (e *Engine) closeBinding(b *binding) {
+	e.log.reg.Debug("binding closed", "inside", b.inside, "public", b.public)
 	e.change(Change{Verb: CloseBinding, Inside: b.inside, Public: b.public})
 	delete(e.bindings, b.inside)
 	delete(e.publics, b.public)

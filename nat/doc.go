@@ -31,4 +31,12 @@
 // Handle returns when the kernel has acknowledged every change that the message
 // asks for; only then may the packet be sent on. Tick must be called about once
 // a second.
+//
+// # Debug messages
+//
+// Debug messages have an attribute "class", which the logger's handler gets by
+// WithAttrs, so that it can refuse a class before a message is made: sip (messages
+// and what is replaced in them), reg (bindings and registrations), rtp (streams),
+// net (what the kernel is asked for), access (every refusal, of which the warnings
+// tell once in a while) and nettraf (whole messages, without credentials and keys).
 package nat

@@ -1,7 +1,6 @@
 package nat
 
 import (
-	"context"
 	"hash/maphash"
 	"log/slog"
 	"math/rand/v2"
@@ -48,7 +47,7 @@ type host struct {
 
 // New returns an engine without any state. random must be unpredictable from
 // outside, now is read once for every message, and log receives what an
-// administrator should know.
+// administrator should know, and debug messages (see the package's documentation).
 func New(cfg Config, kernel Kernel, now func() time.Time, random rand.Source, log *slog.Logger) *Engine {
 	e := &Engine{
 		cfg: cfg.withDefaults(), kernel: kernel, now: steady(now),
@@ -135,9 +134,9 @@ func (e *Engine) commit(now time.Time) {
 	if len(e.changes) == 0 {
 		return
 	}
-	if e.log.log.Enabled(context.Background(), slog.LevelDebug) {
+	if debugs(e.log.net) {
 		for _, c := range e.changes {
-			e.log.log.Debug("kernel", "change", c.String())
+			e.log.net.Debug("kernel", "change", c.String())
 		}
 	}
 	defer func() { // after a panic, too: nothing is asked for twice

@@ -112,6 +112,7 @@ func (e *Engine) addMapping(inside, public netip.AddrPort) *mapping {
 }
 
 func (e *Engine) closeMapping(m *mapping) {
+	e.log.rtp.Debug("stream closed", "inside", m.inside, "public", m.public)
 	if m.opened {
 		e.change(Change{Verb: CloseStream, Inside: m.inside, Public: m.public})
 	}
@@ -140,6 +141,7 @@ func (e *Engine) settle(m *mapping, now time.Time) {
 		m.opened = true
 		m.leaseEnd = now.Add(lease)
 		e.change(Change{Verb: OpenStream, Inside: m.inside, Public: m.public, Lease: lease})
+		e.log.rtp.Debug("stream opened", "inside", m.inside, "public", m.public, "call", m.sessions[0].call.id)
 	case m.leaseEnd.Sub(now) < lease*2/3:
 		m.leaseEnd = now.Add(lease)
 		e.change(Change{Verb: RenewStream, Inside: m.inside, Public: m.public, Lease: lease})

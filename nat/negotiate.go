@@ -207,6 +207,12 @@ func (e *Engine) agree(c *call, d *dialog, t *transaction, inside session, far *
 	}
 	e.attach(s)
 	d.session = s
+	if debugs(e.log.rtp) {
+		for _, h := range s.holds {
+			e.log.rtp.Debug("answered", "call", c.id, "inside", h.mapping.inside, "public", h.mapping.public,
+				"far", h.far, "may send", s.sources, "anybody", s.unknown, "on hold", s.held)
+		}
+	}
 	if old != nil && t != nil && t.key.method == sipmsg.MethodInvite && t.final == 0 && t.dialog == d && t.previous == nil {
 		t.previous = old
 		return

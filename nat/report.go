@@ -1,6 +1,7 @@
 package nat
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"net/netip"
@@ -19,6 +20,9 @@ const maxReports = 1024
 type reporter struct {
 	log  *slog.Logger
 	seen map[reportKey]time.Time
+
+	// For debug messages, each with its class (see the package's documentation).
+	net, sip, reg, rtp, access, traffic *slog.Logger
 }
 
 type reportKey struct {
@@ -27,8 +31,17 @@ type reportKey struct {
 }
 
 func newReporter(log *slog.Logger) *reporter {
-	return &reporter{log: log, seen: make(map[reportKey]time.Time)}
+	class := func(name string) *slog.Logger { return log.With("class", name) }
+	return &reporter{
+		log: log, seen: make(map[reportKey]time.Time),
+		net: class("net"), sip: class("sip"), reg: class("reg"), rtp: class("rtp"),
+		access: class("access"), traffic: class("nettraf"),
+	}
 }
+
+// debugs reports whether debug messages of a class are written. Where there are many
+// messages it is asked first, since arguments cost memory even if they are not.
+func debugs(l *slog.Logger) bool { return l.Enabled(context.Background(), slog.LevelDebug) }
 
 func (r *reporter) due(kind string, host netip.Addr) bool {
 	now := time.Now()
@@ -43,9 +56,12 @@ func (r *reporter) due(kind string, host netip.Addr) bool {
 	return true
 }
 
-// warn reports whether it has written the warning.
+// warn reports whether it has written the warning. The debug log is told each time.
 func (r *reporter) warn(kind string, host netip.Addr, msg string, args ...any) bool {
 	if !r.due(kind, host) {
+		if debugs(r.access) {
+			r.access.Debug(msg, append([]any{"host", host}, args...)...)
+		}
 		return false
 	}
 	r.log.Warn(msg, append([]any{"host", host}, args...)...)

@@ -2,10 +2,9 @@ package nat
 
 import (
 	"bytes"
-	"context"
 	"fmt"
-	"log/slog"
 	"net/netip"
+	"strings"
 	"time"
 
 	"sipnatd/sipmsg"
@@ -55,6 +54,21 @@ func (e *Engine) NewWorker() *Worker { return &Worker{engine: e} }
 // the worker's until its next call, or nil where the packet goes on as it is.
 // Everything that the message opens is in the kernel when it returns.
 func (w *Worker) Handle(p *Packet) []byte {
+	e := w.engine
+	if !debugs(e.log.traffic) {
+		return w.handle(p)
+	}
+	e.traffic("received", p, p.Payload)
+	out := w.handle(p)
+	if out != nil {
+		e.traffic("sent on", p, out)
+	} else {
+		e.traffic("sent on as it is", p, nil)
+	}
+	return out
+}
+
+func (w *Worker) handle(p *Packet) []byte {
 	e := w.engine
 	if err := w.msg.Index(p.Payload); err != nil {
 		e.refuse(p, err)
@@ -157,10 +171,10 @@ func (e *Engine) warnSigned(w *Worker) {
 	}
 }
 
-// trace tells the debug log of a message and of what it changes. It costs
-// nothing while debug messages are off.
+// trace tells the debug log of a message, and what is replaced in it by what, or
+// why nothing is. It costs nothing while its debug messages are off.
 func (e *Engine) trace(w *Worker, p *Packet) {
-	if !e.log.log.Enabled(context.Background(), slog.LevelDebug) {
+	if !debugs(e.log.sip) {
 		return
 	}
 	m := &w.msg
@@ -168,6 +182,21 @@ func (e *Engine) trace(w *Worker, p *Packet) {
 	if !m.Request {
 		what = fmt.Sprintf("%d %s", m.Status, m.Bytes(m.CSeqMethodName))
 	}
-	e.log.log.Debug("message", "what", e.log.text([]byte(what)), "from", p.Src, "to", p.Dst,
-		"call", e.log.text(m.Bytes(m.CallID)), "edits", w.edits.Len())
+	var changes []string
+	for span, with := range w.edits.All() {
+		changes = append(changes, fmt.Sprintf("%s > %s", e.log.text(m.Bytes(span)), e.log.text(with)))
+	}
+	note := ""
+	switch {
+	case w.binding == nil && !p.Outbound:
+		note = "nobody inside has this endpoint: the message passes as it is"
+	case w.binding == nil:
+		note = "its sender gets no binding"
+	case w.limited:
+		note = "its call or transaction is not remembered"
+	case len(changes) == 0:
+		note = "nothing in it has to change"
+	}
+	e.log.sip.Debug("message", "what", e.log.text([]byte(what)), "from", p.Src, "to", p.Dst,
+		"call", e.log.text(m.Bytes(m.CallID)), "changes", strings.Join(changes, ", "), "note", note)
 }

@@ -3,6 +3,7 @@ package sipmsg
 import (
 	"cmp"
 	"errors"
+	"iter"
 	"slices"
 	"strconv"
 )
@@ -37,6 +38,18 @@ func (e *Edits) Reset(raw []byte) {
 
 // Len is the number of edits.
 func (e *Edits) Len() int { return len(e.list) }
+
+// All yields the edits, each with the span that it replaces and what it puts there,
+// in the order in which they were given, or that of their places after Splice.
+func (e *Edits) All() iter.Seq2[Span, []byte] {
+	return func(yield func(Span, []byte) bool) {
+		for _, c := range e.list {
+			if !yield(c.span, e.text[c.lo:c.hi]) {
+				return
+			}
+		}
+	}
+}
 
 // Replace puts a copy of with in place of the bytes at s. An s that is empty
 // but present inserts; several insertions at one place keep their order and

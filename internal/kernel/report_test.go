@@ -27,7 +27,7 @@ func TestStreamReport(t *testing.T) {
 	k.Event(conntrack.Event{Flow: out, Destroyed: true})
 	k.Event(conntrack.Event{Flow: in, Destroyed: true})
 	k.tick(time.Now().Add(guardLinger + time.Second))
-	const want = `msg="stream ended" inside=10.0.0.10:4000 public=203.0.113.1:7070 "packets in"=8 "bytes in"=1600 "packets out"=105 "bytes out"=21000`
+	const want = `msg="stream ended" class=rtp inside=10.0.0.10:4000 public=203.0.113.1:7070 "packets in"=8 "bytes in"=1600 "packets out"=105 "bytes out"=21000`
 	if got := log.String(); !strings.Contains(got, want) {
 		t.Errorf("log:\n%s\nwant %s", got, want)
 	}

@@ -135,7 +135,7 @@ func (e *entry) report(log *slog.Logger) {
 	if !e.stream {
 		return
 	}
-	log.Debug("stream ended", "inside", e.inside, "public", e.public,
+	log.With("class", "rtp").Debug("stream ended", "inside", e.inside, "public", e.public,
 		"packets in", e.ended.InPackets, "bytes in", e.ended.InBytes,
 		"packets out", e.ended.OutPackets, "bytes out", e.ended.OutBytes)
 }
