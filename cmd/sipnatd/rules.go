@@ -24,15 +24,18 @@ func runRules(args []string, out io.Writer) error {
 	if more, err := parseFlags(flags, args, out, printRulesUsage); !more {
 		return err
 	}
-	switch flags.NArg() {
-	case 0:
+	if flags.NArg() == 0 {
 		printRulesUsage(out)
 		return nil
-	case 1:
-	default:
-		return usageError{fmt.Errorf("unexpected argument %q; see sipnatd rules -h", flags.Arg(1))}
 	}
+	// Flags may come after the format, too.
 	format := flags.Arg(0)
+	if more, err := parseFlags(flags, flags.Args()[1:], out, printRulesUsage); !more {
+		return err
+	}
+	if flags.NArg() > 0 {
+		return usageError{fmt.Errorf("unexpected argument %q; see sipnatd rules -h", flags.Arg(0))}
+	}
 	if err := rules.Known(format); err != nil {
 		return usageError{fmt.Errorf("%w; see sipnatd rules -h", err)}
 	}
