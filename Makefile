@@ -1,4 +1,7 @@
 # make          builds bin/sipnatd
+# make install  installs it with its manuals, completion and systemd unit below PREFIX, in
+#               DESTDIR; make uninstall takes them away
+# make packages builds build/packages/*: .deb, .rpm, .apk, .ipk
 # make test     everything that must pass, on a fresh Debian or Ubuntu with Go; as root
 # make test-vm  kernel and end-to-end tests again, on Debian's stock kernels; as root
 # make demo     a call through a firewall of namespaces, shown step by step; as root
@@ -31,17 +34,21 @@ E2E_PARALLEL ?= 4
 # How long "make fuzz-short" runs each target.
 FUZZTIME ?= 10s
 
+VERSION := $(shell scripts/version)
+
+PREFIX ?= /usr/local
+
 .PHONY: build
 build:
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w" -o $(DAEMON) ./cmd/sipnatd
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o $(DAEMON) ./cmd/sipnatd
 
 .PHONY: test
-test: test-packages lint test-size test-unit test-kernel test-e2e
+test: test-needs lint test-size test-unit test-kernel test-e2e test-packages
 	@echo "=== all passed"
 
-.PHONY: test-packages
-test-packages:
-	@echo "=== packages"
+.PHONY: test-needs
+test-needs:
+	@echo "=== what the tests need"
 	@scripts/packages test
 
 .PHONY: lint
@@ -73,6 +80,12 @@ test-e2e: build
 	CGO_ENABLED=0 SIPNATD_BIN=$(DAEMON) $(GO) test -count=1 -timeout 15m \
 		-parallel $(E2E_PARALLEL) $${E2E_RUN:+-run "$$E2E_RUN"} $(LAB)
 
+# Installed in a small Debian that is fetched once, where systemd runs the daemon.
+.PHONY: test-packages
+test-packages: packages
+	@echo "=== packages"
+	@scripts/test-packages
+
 # The kernel tests and the main end-to-end tests (E2E_RUN) again, on Debian's stock
 # kernels under qemu: about five minutes for each kernel, on two cores.
 .PHONY: test-vm
@@ -85,6 +98,16 @@ test-vm: build
 		echo $(CURDIR)/$${package#sipnatd/} >build/vm/tests/$${package##*/}.dir; \
 	done
 	scripts/test-vm build/vm/tests $(DAEMON) $(VM_KERNELS)
+
+.PHONY: packages
+packages:
+	@scripts/build-packages
+
+.PHONY: install uninstall
+install: build
+	DESTDIR=$(DESTDIR) PREFIX=$(PREFIX) scripts/install $(DAEMON)
+uninstall:
+	DESTDIR=$(DESTDIR) PREFIX=$(PREFIX) scripts/install -remove
 
 .PHONY: bench
 bench:
