@@ -2,8 +2,11 @@ package check
 
 import (
 	"cmp"
+	"errors"
+	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
 	"sipnatd/conntrack"
 	"sipnatd/internal/config"
@@ -28,13 +31,16 @@ func (l Level) String() string {
 	return [...]string{"ok", "note", "warning", "FAULT"}[l]
 }
 
+// MarshalText gives the word for programs.
+func (l Level) MarshalText() ([]byte, error) { return []byte(strings.ToLower(l.String())), nil }
+
 // Finding is what was found about one subject.
 type Finding struct {
-	ID      string // one of this package's, which stay the same from version to version
-	Level   Level
-	Subject string // an interface, a chain, a setting: what it is about
-	Text    string // what was found
-	Remedy  string // a command or a setting; empty where there is nothing to do
+	ID      string `json:"id"` // one of this package's, which stay the same from version to version
+	Level   Level  `json:"level"`
+	Subject string `json:"subject"` // an interface, a chain, a setting: what it is about
+	Text    string `json:"text"`    // what was found
+	Remedy  string `json:"remedy"`  // a command or a setting; empty where there is nothing to do
 }
 
 // Run looks at the machine, and at how it fits the configuration. The findings are in
@@ -99,10 +105,7 @@ func (i *inspection) lookInside() {
 	i.add(maps(nft.ProbeMaps), flowtables(nft.ProbeFlowtable))
 
 	firewall, err := nft.ReadFirewall()
-	if err != nil {
-		i.add(unread(Firewall, "the firewall", err))
-	}
-	rewriter := FindRewriter(firewall)
+	rewriter := FindRewriter(firewall, err)
 	i.add(rewriter.Findings()...)
 	helper, reason, err := conntrack.Probe(conntrack.Options{Helpers: rewriter.Helpers()})
 	if err != nil {
@@ -111,7 +114,7 @@ func (i *inspection) lookInside() {
 		i.add(expectations(helper, reason))
 	}
 	i.add(accounting(i.others.daemon.pid != 0, sysctl))
-	i.add(Tables(i.cfg, helper, sysctl)...)
+	i.add(Tables(i.cfg, helper)...)
 	i.add(flowCount(sysctl)...)
 	i.add(udpTimeout(helper, sysctl)...)
 	if firewall == nil {
@@ -120,14 +123,24 @@ func (i *inspection) lookInside() {
 	defer firewall.Close()
 	i.add(i.others.table(firewall.Installed())...)
 	i.add(Chains(firewall, helper)...)
-	i.add(forwardPolicy(firewall, i.cfg, i.faces.Interfaces(), helper)...)
-	i.add(translators(firewall, i.cfg, i.faces.Interfaces())...)
+	i.add(Policy(firewall, i.cfg, i.faces, helper)...)
 	i.add(masquerade(firewall, i.faces.Interfaces())...)
 	redirects, err := nft.Redirects()
 	if err != nil {
 		i.add(unread(Firewall, "port-forwards", err))
 	}
 	i.add(portForwards(i.cfg, i.faces.Interfaces(), redirects)...)
+}
+
+// Err is an error that has the faults, each with its remedy; nil where there is none.
+func Err(findings []Finding) error {
+	var errs []error
+	for _, f := range findings {
+		if f.Level == Fault {
+			errs = append(errs, fmt.Errorf("%s; remedy: %s", f.Text, f.Remedy))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // capabilities says what can be looked at.

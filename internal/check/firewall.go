@@ -46,6 +46,12 @@ func Chains(firewall *nft.Firewall, helper conntrack.Helper) []Finding {
 	return all
 }
 
+// Policy finds out whether the firewall lets through what calls consist of, and leaves
+// its translation to the daemon.
+func Policy(firewall *nft.Firewall, cfg *config.Config, faces *ifaces.Snapshot, helper conntrack.Helper) []Finding {
+	return append(forwardPolicy(firewall, cfg, faces.Interfaces(), helper), translators(firewall, cfg, faces.Interfaces())...)
+}
+
 // A crossing is a pair of interfaces, one of each side.
 type crossing struct{ in, out ifaces.Interface }
 

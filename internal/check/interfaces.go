@@ -84,20 +84,25 @@ func hostOutbound(host string, faces []ifaces.Interface, own func(netip.Addr) bo
 		return nil
 	}
 	subject := "host_outbound = " + host
+	outside := of(faces, ifaces.Outside)
+	public := slices.IndexFunc(outside, func(f ifaces.Interface) bool { return !f.BehindNAT() })
 	address, err := netip.ParseAddr(host)
 	if err != nil {
 		list, err := resolve(host)
 		if err != nil || len(list) == 0 {
-			return []Finding{{ID: HostOutbound, Level: Fault, Subject: subject,
-				Text:   fmt.Sprintf("%s has no address now (%v)", host, err),
-				Remedy: "host_outbound = the address itself"}}
+			f := Finding{ID: HostOutbound, Level: Fault, Subject: subject,
+				Text:   fmt.Sprintf("%s has no address now, and the outside interface's own is private (%v)", host, err),
+				Remedy: "host_outbound = the address itself"}
+			if public >= 0 {
+				f.Level = Warning
+				f.Text = fmt.Sprintf("%s has no address now: the outside interface's own is announced (%v)", host, err)
+			}
+			return []Finding{f}
 		}
 		address = list[0].Unmap()
 	}
 	f := Finding{ID: HostOutbound, Subject: subject, Text: "announces " + address.String()}
 	announced := ifaces.Interface{Side: ifaces.Outside, Addr: address}
-	outside := of(faces, ifaces.Outside)
-	public := slices.IndexFunc(outside, func(f ifaces.Interface) bool { return !f.BehindNAT() })
 	switch {
 	case announced.BehindNAT():
 		f.Level, f.Text = Warning, fmt.Sprintf("%s is private: nobody outside can reach it", address)

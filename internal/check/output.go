@@ -1,10 +1,10 @@
 package check
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
-	"unicode/utf8"
 )
 
 // Write writes a line for each finding, and one that sums them up.
@@ -65,40 +65,11 @@ func oneLine(s string) string {
 // WriteJSON writes the findings as an array of objects, each with the strings id,
 // level ("ok", "note", "warning" or "fault"), subject, text and remedy.
 func WriteJSON(w io.Writer, findings []Finding) error {
-	b := []byte("[")
-	for i, f := range findings {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = append(b, "\n  "...)
-		mark := byte('{')
-		for _, field := range [...]struct{ name, value string }{
-			{"id", f.ID}, {"level", strings.ToLower(f.Level.String())}, {"subject", f.Subject}, {"text", f.Text}, {"remedy", f.Remedy},
-		} {
-			b = append(b, mark)
-			b = appendJSON(append(appendJSON(b, field.name), ": "...), field.value)
-			mark = ','
-		}
-		b = append(b, '}')
+	if findings == nil {
+		findings = []Finding{}
 	}
-	_, err := w.Write(append(b, "\n]\n"...))
-	return err
-}
-
-// appendJSON appends a string as JSON has it (RFC 8259, section 7). Bytes that are not
-// UTF-8 become the replacement character.
-func appendJSON(b []byte, s string) []byte {
-	const digits = "0123456789abcdef"
-	b = append(b, '"')
-	for _, r := range s {
-		switch {
-		case r == '"' || r == '\\':
-			b = append(b, '\\', byte(r))
-		case r < ' ' || r == 0x7f:
-			b = append(b, '\\', 'u', '0', '0', digits[r>>4], digits[r&0xf])
-		default:
-			b = utf8.AppendRune(b, r)
-		}
-	}
-	return append(b, '"')
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
+	return e.Encode(findings)
 }

@@ -16,13 +16,14 @@ type Rewriter struct {
 	Err       error // what could not be read
 }
 
-// FindRewriter asks the kernel. A firewall that could not be read at all is nil.
-func FindRewriter(firewall *nft.Firewall) (r Rewriter) {
-	var errs [2]error
+// FindRewriter asks the kernel, and the firewall that was read with err: nil, if it
+// could not be read at all.
+func FindRewriter(firewall *nft.Firewall, err error) (r Rewriter) {
+	errs := [3]error{err}
 	if firewall != nil {
-		r.Rules, errs[0] = firewall.SIPHelperRules()
+		r.Rules, errs[1] = firewall.SIPHelperRules()
 	}
-	r.Automatic, errs[1] = conntrack.AutomaticHelpers()
+	r.Automatic, errs[2] = conntrack.AutomaticHelpers()
 	r.Loaded = conntrack.SIPHelperLoaded()
 	r.Err = errors.Join(errs[:]...)
 	return r

@@ -9,7 +9,11 @@ import (
 
 // Tables finds out whether the kernel's tables have room for a range of ports that is
 // in full use.
-func Tables(cfg *config.Config, helper conntrack.Helper, values sysctls) []Finding {
+func Tables(cfg *config.Config, helper conntrack.Helper) []Finding {
+	return tables(cfg, helper, sysctl)
+}
+
+func tables(cfg *config.Config, helper conntrack.Helper, values sysctls) []Finding {
 	var all []Finding
 	ports := int(cfg.RTPPortHigh) - int(cfg.RTPPortLow) + 1
 	if helper != conntrack.HelperNone {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"sipnatd/conntrack"
+	"sipnatd/internal/check"
 	"sipnatd/internal/config"
 	"sipnatd/internal/divert"
 	"sipnatd/internal/ifaces"
@@ -71,10 +72,12 @@ func Open(cfg *config.Config, log *report.Log) (_ *Daemon, err error) {
 	}
 	d.faces.Store(faces)
 	d.reportInterfaces(faces)
-	rewriter := d.findRewriter()
-	if err := rewriter.refuse(); err != nil {
+	firewall, err := nft.ReadFirewall()
+	rewriter := check.FindRewriter(firewall, err)
+	if err := check.Err(rewriter.Findings()); err != nil {
 		return nil, err
 	}
+	d.tell(rewriter.Findings())
 	if cfg.HostOutbound != "" {
 		ctx, cancel := context.WithTimeout(context.Background(), lookUpStart)
 		list, err := d.announcer.lookUp(ctx, cfg.HostOutbound)
@@ -82,7 +85,7 @@ func Open(cfg *config.Config, log *report.Log) (_ *Daemon, err error) {
 		d.announce(d.announcer.choose(cfg.HostOutbound, list, err, netip.Addr{}, faces.Own))
 	}
 	netLog := log.With("class", "net")
-	if d.track, err = conntrack.Open(conntrack.Options{Logger: netLog, Helpers: rewriter.helpers()}); err != nil {
+	if d.track, err = conntrack.Open(conntrack.Options{Logger: netLog, Helpers: rewriter.Helpers()}); err != nil {
 		return nil, err
 	}
 	log.Info("conntrack", "helper", d.track.Helper().String(), "reason", d.track.HelperReason())
@@ -100,7 +103,7 @@ func Open(cfg *config.Config, log *report.Log) (_ *Daemon, err error) {
 	}
 	log.Info("table ip sipnatd installed", "kernel", d.table.Features().String(),
 		"queue_num", cfg.QueueNum, "queues", cfg.Queues, "media_source", string(cfg.MediaSource))
-	d.reportChains()
+	d.reportFirewall(firewall)
 
 	d.kernel = kernel.New(tableConfig, d.table, d.track, netLog)
 	var seed [32]byte
