@@ -108,12 +108,28 @@ func TestNFT(t *testing.T) {
 	}
 }
 
+// siproxd.nft loads as it is, on a kernel that has the queue statement.
+func TestSiproxdNFT(t *testing.T) {
+	namespace(t)
+	features, err := nft.Probe()
+	must(t, err)
+	if !features.NativeQueue {
+		t.Skip("this kernel has no queue statement")
+	}
+	for range 2 {
+		command(t, "", "nft", "-f", "siproxd.nft")
+	}
+	if got := command(t, "", "nft", "list", "table", "ip", "sipnatd"); !strings.Contains(got, "queue flags bypass to 5060") {
+		t.Errorf("it is\n%s", got)
+	}
+}
+
 // A changed configuration leaves nothing of the old one.
 func TestNFTChanged(t *testing.T) {
 	namespace(t)
 	load := func(cfg Config) string {
 		text := written(t, "nft", cfg, Options{})
-		command(t, queueStatement.ReplaceAllString(text, ""), "nft", "-f", "-")
+		command(t, queueStatement.ReplaceAllString(text, ""), "nft", "-f", "-") // other kernels, too
 		return command(t, "", "nft", "list", "ruleset")
 	}
 	all := configurations()
