@@ -48,7 +48,7 @@ func bash(t *testing.T, words ...string) []string {
 // fish does the same.
 func fish(t *testing.T, words ...string) []string {
 	t.Helper()
-	return shell(t, "fish", fmt.Sprintf(`source %s; complete -C 'sipnatd %s' | string replace -r '\t.*' ''`,
+	return shell(t, "fish", fmt.Sprintf(`source %s; complete -C 'sipnatd %s' | string replace -r '\t.*' ''; true`,
 		filepath.Join(top, "contrib/completion/sipnatd.fish"), strings.Join(words, " ")))
 }
 

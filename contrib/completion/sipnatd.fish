@@ -7,7 +7,7 @@ set -l none "not __fish_seen_subcommand_from $commands"
 
 complete -c sipnatd -f
 complete -c sipnatd -n $none -a check -d 'look for what keeps this machine from working'
-complete -c sipnatd -n $none -a config -d 'check or show the configuration, or write a reference'
+complete -c sipnatd -n $none -a config -d 'check, show or explain the configuration'
 complete -c sipnatd -n $none -a rules -d 'write rule files for firewalls'
 complete -c sipnatd -n $none -a clear -d 'take out of the kernel what a stopped daemon has left there'
 complete -c sipnatd -n $none -a version -d 'say which version this is'
