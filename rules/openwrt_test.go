@@ -147,7 +147,7 @@ func TestOpenWrt(t *testing.T) {
 		"as shipped": {shipped, nil, scenario(), []string{
 			"firewall.sipnatd_1=rule", "firewall.sipnatd_1.src='lan'", "firewall.sipnatd_1.dest='wan'", "firewall.sipnatd_1.proto='udp'",
 			"firewall.sipnatd_1.dest_port='5060'", "firewall.sipnatd_1.target='ACCEPT'", "firewall.sipnatd_2.src_port='5060'",
-		}, []string{"helper", "nat", "sipnatd_3"}},
+		}, []string{"helper", "=nat", "sipnatd_3"}},
 		"no masquerade": {strings.ReplaceAll(shipped, "option masq '1'", "option masq '0'"), nil, scenario(), []string{
 			"firewall.sipnatd_3=nat", "firewall.sipnatd_3.src='wan'", "firewall.sipnatd_3.target='MASQUERADE'",
 		}, nil},
@@ -174,6 +174,7 @@ func TestOpenWrt(t *testing.T) {
 		}, []string{"zone[0].helper"}},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			o := newOpenWrt(t, test.firewall, test.modules...)
 			before := o.state()
 			apply, remove := written(t, "openwrt", test.cfg, Options{}), written(t, "openwrt", test.cfg, Options{Remove: true})
