@@ -180,6 +180,7 @@ func work(cfg *config.Config, child *privilege.Child, log *report.Log, again loa
 	if err != nil {
 		return err
 	}
+	defer d.Close()
 	switch err := privilege.Drop(cfg.User); {
 	case errors.Is(err, privilege.ErrNotRoot):
 		log.Warn("user has no effect", "user", cfg.User, "reason", err)

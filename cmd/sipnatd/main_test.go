@@ -78,6 +78,11 @@ func TestUsage(t *testing.T) {
 		if status != 0 || stderr != "" {
 			t.Errorf("%s: status %d, %s", flag, status, stderr)
 		}
+		for _, c := range commands() {
+			if !strings.Contains(stdout, "\n  "+c.name+" ") || !strings.Contains(stdout, c.what) {
+				t.Errorf("%s: nothing of sipnatd %s in\n%s", flag, c.name, stdout)
+			}
+		}
 		for _, s := range config.Settings() {
 			if s.Effect == config.Effective && !regexp.MustCompile(`(?m)^  `+s.Name+` *= ?`+regexp.QuoteMeta(s.Default)+`$`).MatchString(stdout) {
 				t.Errorf("%s: nothing of %s in\n%s", flag, s.Name, stdout)

@@ -40,10 +40,16 @@ Exit status:
 
 Settings of the configuration, with their defaults:
 `)
+	group := config.Group("")
 	for _, s := range config.Settings() {
-		if s.Effect == config.Effective {
-			fmt.Fprintln(w, strings.TrimRight(fmt.Sprintf("  %-13s = %s", s.Name, s.Default), " "))
+		if s.Effect != config.Effective {
+			continue
 		}
+		if s.Group != group {
+			group = s.Group
+			fmt.Fprintf(w, "  # %s\n", group)
+		}
+		fmt.Fprintln(w, strings.TrimRight(fmt.Sprintf("  %-13s = %s", s.Name, s.Default), " "))
 	}
 	fmt.Fprint(w, `
 "sipnatd config reference" explains them, and what siproxd has besides.

@@ -59,7 +59,7 @@ func Open(cfg *config.Config, log *report.Log) (_ *Daemon, err error) {
 	}
 	defer func() {
 		if err != nil {
-			d.close()
+			d.Close()
 		}
 	}()
 	d.reportConfig()
@@ -160,7 +160,6 @@ func (d *Daemon) takePlace() (err error) {
 // the configuration in force that load returns; any other one has the counters
 // written to the log.
 func (d *Daemon) Run(ctx context.Context, signals <-chan os.Signal, load func() (*config.Config, error)) error {
-	defer d.close()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	tasks := []struct {
@@ -252,9 +251,9 @@ func (d *Daemon) OnFailure() config.OnFailure {
 	return d.cfg.OnFailure
 }
 
-// close gives up what the process holds, its place as the last: who waits for that
-// finds the queues free.
-func (d *Daemon) close() {
+// Close gives up what the process holds, its place as the last: who waits for that
+// finds the queues free. What is in the kernel stays.
+func (d *Daemon) Close() {
 	if d.queues != nil {
 		d.queues.Close()
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"slices"
 
 	"sipnatd/internal/config"
@@ -16,8 +17,8 @@ import (
 func (d *Daemon) reload(load func() (*config.Config, error)) {
 	d.manager.reloading()
 	read, err := load()
-	if errors.Is(err, fs.ErrPermission) && d.cfg.User != "" {
-		err = fmt.Errorf("%w: the daemon is the user %s now, let that user read the file (chgrp, chmod g+r), or stop and start the daemon", err, d.cfg.User)
+	if errors.Is(err, fs.ErrPermission) {
+		err = fmt.Errorf("%w: the daemon is user %d now; let that user read the file (chgrp, chmod g+r), or stop and start the daemon", err, os.Geteuid())
 	}
 	if err == nil {
 		err = d.configure(read)
