@@ -2,8 +2,9 @@
 // what the administrator's firewall needs beside it, in the language of his tool.
 //
 // Each format is a template, FORMAT.tmpl, that sees a [Config] with [Options] and the
-// [Format]. What a template cannot say for itself is in FORMAT.go. rules/siproxd.nft is
-// what [Write] makes of format "nft" for the reference configuration.
+// [Format]. What a template cannot say for itself is in FORMAT.go, and what several say
+// is in settings.tmpl, netfilter.tmpl and blocks.tmpl. rules/siproxd.nft is what [Write]
+// makes of format "nft" for the reference configuration.
 //
 // A file that is loaded twice does what it does when loaded once, and what it adds can
 // be taken away again: by the same format with [Options.Remove].

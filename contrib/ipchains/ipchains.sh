@@ -50,7 +50,9 @@ public=${PUBLIC:-203.0.113.1}
 # What this box masquerades.
 behind="10.0.0.0/24"
 
-# The ports of sipnatd: SIP, and media from the first to the last.
+# The ports of sipnatd: SIP, and media from the first to the last. A phone keeps a port
+# of its own outside, if it has one: then that port belongs to SIP here, too. Where it
+# is taken, the phone gets one of the range of media.
 sip="5060"
 first=7070 last=7080
 
