@@ -49,7 +49,7 @@ func main() {
 	if !errors.Is(err, errTold) {
 		fmt.Fprintln(os.Stderr, "sipnatd:", err)
 	}
-	if errors.As(err, new(usageError)) {
+	if errors.As(err, new(usageError)) || errors.As(err, new(config.Errors)) {
 		os.Exit(exitUsage)
 	}
 	os.Exit(exitFailed)

@@ -125,7 +125,7 @@ func TestWrong(t *testing.T) {
 		{"debug class", []string{"-c", good, "-d", "spi"}, exitUsage, []string{"-d: ", "did you mean sip?"}},
 		{"no file", []string{"-c", missing}, exitFailed, []string{missing, "no such file", "an empty file is enough"}},
 		{"directory", []string{"-c", t.TempDir()}, exitFailed, []string{"is a directory"}},
-		{"settings", []string{"-c", write(t, "hairpin = never\nrtp_port_lo = 7070\n")}, exitFailed,
+		{"settings", []string{"-c", write(t, "hairpin = never\nrtp_port_lo = 7070\n")}, exitUsage,
 			[]string{"siproxd.conf:1: hairpin = never", "direct or router", "siproxd.conf:2: rtp_port_lo", "did you mean rtp_port_low?"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

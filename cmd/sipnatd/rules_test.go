@@ -40,7 +40,7 @@ func TestRulesWrong(t *testing.T) {
 		{"flag", []string{"-all", "nft"}, exitUsage, "see sipnatd rules -h"},
 		{"flag after the format", []string{"nft", "-all"}, exitUsage, "see sipnatd rules -h"},
 		{"no whole form", []string{"-c", good, "-whole", "ufw"}, exitFailed, "ufw has no whole form"},
-		{"configuration", []string{"-c", write(t, "sip_ports = sip\n"), "nft"}, exitFailed, "sip_ports = sip"},
+		{"configuration", []string{"-c", write(t, "sip_ports = sip\n"), "nft"}, exitUsage, "sip_ports = sip"},
 		{"interfaces", []string{"-c", write(t, "if_inbound = eth0\nif_outbound = eth0;reboot\n"), "nft"}, exitFailed, "eth0;reboot"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

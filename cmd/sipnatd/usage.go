@@ -36,7 +36,7 @@ Signals:
 Exit status:
   0            stopped, or is in the background and ready (daemonize)
   1            could not start, or had to stop; the reason is told
-  2            was called wrongly
+  2            was called wrongly, or the configuration is wrong
 
 Settings of the configuration, with their defaults:
 `)
