@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -195,6 +196,28 @@ func roff(text string) string {
 		b.WriteString(strings.TrimSuffix(sentence, ".") + ".\n")
 	}
 	return b.String()
+}
+
+// sipnatd(8) has every command and every flag that the program's help has.
+func TestManualCommands(t *testing.T) {
+	page := strings.ReplaceAll(document(t, "man/sipnatd.8"), `\-`, "-")
+	flag := regexp.MustCompile(`(?m)^ +(-[a-z]+)(?:, -(-[a-z-]+))?`)
+	names := []string{""}
+	for _, c := range commands() {
+		names = append(names, c.name)
+		if !regexp.MustCompile(`(?m)^\.It Cm ` + c.name + `\b`).MatchString(page) {
+			t.Errorf("nothing of the command %s", c.name)
+		}
+	}
+	for _, name := range names {
+		for _, m := range flag.FindAllStringSubmatch(usage(t, name), -1) {
+			for _, f := range m[1:] {
+				if f != "" && !regexp.MustCompile(`Fl `+f[1:]+`\b`).MatchString(page) {
+					t.Errorf("nothing of the flag %s of sipnatd %s", f, name)
+				}
+			}
+		}
+	}
 }
 
 // The manuals are well-formed, for both programs that show manuals.
