@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestAnnouncer plays the look-ups of a name, one after the other.
@@ -76,6 +77,44 @@ func TestAnnouncer(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestFollowHost: messages announce what the name stands for as soon as it is looked
+// up, and an answer that comes when another name is configured does not count.
+func TestFollowHost(t *testing.T) {
+	d, _ := newDaemon(t, "host_outbound = pbx.example\n")
+	asked := make(chan string)
+	answers := make(chan string)
+	d.announcer.resolve = func(_ context.Context, host string) ([]netip.Addr, error) {
+		asked <- host
+		if a, err := netip.ParseAddr(<-answers); err == nil {
+			return []netip.Addr{a}, nil
+		}
+		return nil, errors.New("no such host")
+	}
+	look := func(meanwhile func(), answer, announced string, next time.Duration) {
+		t.Helper()
+		done := make(chan time.Duration)
+		go func() { done <- d.lookUpHost(t.Context()) }()
+		<-asked
+		meanwhile()
+		answers <- answer
+		if got := <-done; got != next {
+			t.Errorf("looks again in %v, want %v", got, next)
+		}
+		if got := d.announces(); got != announced {
+			t.Errorf("%s is announced, want %s", got, announced)
+		}
+	}
+	nothing := func() {}
+	look(nothing, "198.51.100.7", "198.51.100.7", lookUpEvery)
+	look(nothing, "", "198.51.100.7", lookUpAgain)
+	look(nothing, "198.51.100.8", "198.51.100.8", lookUpEvery)
+	look(func() { must(t, d.configure(parse(t, "host_outbound = sbc.example\n"))) }, "198.51.100.9", "198.51.100.8", 0)
+	look(nothing, "198.51.100.10", "198.51.100.10", lookUpEvery)
+	if len(d.lookUp) != 1 {
+		t.Error("a reload does not ask for a look-up")
 	}
 }
 

@@ -115,6 +115,22 @@ func TestReload(t *testing.T) {
 	daemon.WaitLine(`not in force.*no such file`, lab.Moment())
 	wrong(done, lab.Config+"sip_ports = 5060 5070\n")
 
+	// What the log tells.
+	for _, c := range []struct{ level, tells, keeps string }{
+		{"sip, dns", "class=sip what=OPTIONS", "class=nettraf"},
+		{"nettraf", "class=nettraf", "class=sip"},
+	} {
+		configure(t, daemon, done, "sip_ports = 5060 5070", "debug_level = "+c.level)
+		daemon.Mark()
+		before := len(daemon.Log())
+		alice.Send(carol.Addr, alice.Request("OPTIONS", "sip:carol@203.0.113.10:5070"))
+		carol.Recv(lab.Request("OPTIONS"))
+		daemon.WaitLine(c.tells, lab.Moment())
+		if log := daemon.Log()[before:]; strings.Contains(log, c.keeps) {
+			t.Errorf("debug_level = %s tells\n%s", c.level, log)
+		}
+	}
+
 	// What needs a start says so, and does no harm.
 	configure(t, daemon, `takes effect with the next start" setting=queue_num "in force"=5060 then=77`, "queue_num = 77")
 
