@@ -1,0 +1,5 @@
+package transport
+
+// Stats counts what has happened since Open.
+type Stats struct {
+}
