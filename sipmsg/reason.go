@@ -44,6 +44,9 @@ const (
 	ErrCSeqMethod
 	// ErrContentLength: Content-Length is not a number.
 	ErrContentLength
+	// ErrNoContentLength: a message in a stream has no Content-Length (RFC 3261
+	// section 20.14).
+	ErrNoContentLength
 	// ErrShortBody: the body is shorter than Content-Length says (RFC 3261
 	// section 18.3).
 	ErrShortBody
@@ -97,6 +100,8 @@ func (r Reason) Name() string {
 		return "cseq_method"
 	case ErrContentLength:
 		return "content_length"
+	case ErrNoContentLength:
+		return "no_content_length"
 	case ErrShortBody:
 		return "short_body"
 	case ErrNotSDP:
@@ -144,6 +149,8 @@ func (r Reason) Error() string {
 		return "sipmsg: CSeq names another method than the request"
 	case ErrContentLength:
 		return "sipmsg: malformed Content-Length"
+	case ErrNoContentLength:
+		return "sipmsg: no Content-Length in a stream"
 	case ErrShortBody:
 		return "sipmsg: body shorter than Content-Length"
 	case ErrNotSDP:
