@@ -85,14 +85,17 @@ func (p *params) valueAt(i int) Span {
 // The name is compared without regard to case and must be given in lower case.
 // The value is as written, quotes included; of a parameter without a value it
 // is empty. The first of several wins.
-func (m *Message) Param(in Span, name string) (value Span, ok bool) {
-	p := params{b: m.Raw, pos: in.Lo, hi: in.Hi}
+func (m *Message) Param(in Span, name string) (value Span, ok bool) { return Param(m.Raw, in, name) }
+
+// Param is [Message.Param] for parameters in b, such as those of [ParseURI].
+func Param(b []byte, in Span, name string) (value Span, ok bool) {
+	p := params{b: b, pos: in.Lo, hi: in.Hi}
 	for {
 		q, ok := p.next()
 		if !ok {
 			return Span{}, false
 		}
-		if equalFold(q.name.of(m.Raw), name) {
+		if equalFold(q.name.of(b), name) {
 			if q.flag {
 				return Span{q.all.Hi, q.all.Hi}, true
 			}

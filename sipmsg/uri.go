@@ -28,6 +28,10 @@ type URI struct {
 	PortNum int // 1 to 65535; 0 if the port is absent or is not a port
 }
 
+// ParseURI reads a URI that stands by itself and is all of b, to which its spans
+// refer.
+func ParseURI(b []byte) URI { return parseURI(b, 0, int32(len(b))) }
+
 // parseURI reads the URI that fills [lo, hi), in which there is no outer
 // white space.
 func parseURI(b []byte, lo, hi int32) URI {
