@@ -119,7 +119,7 @@ func (e *Engine) beginsCall(w *Worker, t *transaction, outbound bool) bool {
 	if t != nil && t.final != 0 {
 		return false // a retransmission: the call is over
 	}
-	if w.binding == nil || !negotiates(m.CSeqMethod) || !m.Request && m.Status >= 300 {
+	if !w.served() || !negotiates(m.CSeqMethod) || !m.Request && m.Status >= 300 {
 		return false
 	}
 	if m.Request && m.Method == sipmsg.MethodInvite {

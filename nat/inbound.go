@@ -36,6 +36,13 @@ func (e *Engine) inbound(w *Worker) {
 	if registration && m.Status >= 200 && m.Status < 300 && t != nil && t.peer == w.far.Addr() {
 		e.registered(w)
 	}
+	e.inboundMedia(w, t, c)
+}
+
+// inboundMedia does what a message from outside asks for in its SDP, or by its
+// place in the call.
+func (e *Engine) inboundMedia(w *Worker, t *transaction, c *call) {
+	m := &w.msg
 	w.tracked = c != nil && negotiates(m.CSeqMethod) && (m.Request || m.Status < 300)
 	for _, body := range w.bodies {
 		if err := w.sdp.Index(m.Raw, body); err != nil {

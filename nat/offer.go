@@ -174,11 +174,11 @@ func (e *Engine) openLine(w *Worker, l *mediaLine, m *sipmsg.Media, rtp, rtcp ne
 		return "too many streams are open"
 	}
 	for k := range n {
-		if !e.mayOpen(addPort(rtp, 2*k)) {
+		if !e.mayOpen(w, addPort(rtp, 2*k)) {
 			return "its port is below 1024 or a SIP port"
 		}
 	}
-	if !e.mayOpen(rtcp) || !e.cfg.mediaHost(w.inside.Addr(), rtcp.Addr()) {
+	if !e.mayOpen(w, rtcp) || !e.cfg.mediaHost(w.inside.Addr(), rtcp.Addr()) {
 		rtcp = netip.AddrPort{}
 	}
 	if l.rtp = e.mappings[rtp]; l.rtp == nil {
@@ -203,8 +203,8 @@ func (e *Engine) openLine(w *Worker, l *mediaLine, m *sipmsg.Media, rtp, rtcp ne
 }
 
 // mayOpen reports whether an inside endpoint may get media from outside.
-func (e *Engine) mayOpen(inside netip.AddrPort) bool {
-	return e.cfg.mediaPort(inside.Port()) && e.bindings[inside] == nil
+func (e *Engine) mayOpen(w *Worker, inside netip.AddrPort) bool {
+	return e.cfg.mediaPort(inside.Port()) && e.bindings[inside] == nil && inside != w.inside
 }
 
 // openPorts maps n RTP ports, and the RTCP port of each, to as many pairs of
@@ -222,7 +222,7 @@ func (e *Engine) openPorts(w *Worker, rtp, rtcp netip.AddrPort, n int, pairs boo
 	base := netip.AddrPortFrom(public, low)
 	for k := range n {
 		for j, inside := range [2]netip.AddrPort{addPort(rtp, 2*k), addPort(rtcp, 2*k)} {
-			if e.mayOpen(inside) && e.mappings[inside] == nil {
+			if e.mayOpen(w, inside) && e.mappings[inside] == nil {
 				e.touchMapping(e.addMapping(inside, addPort(base, 2*k+j)))
 			}
 		}
@@ -306,7 +306,7 @@ func (e *Engine) outboundCandidate(w *Worker, c *sipmsg.Candidate) {
 // candidateMapping returns the mapping of an inside candidate, or nil.
 func (e *Engine) candidateMapping(w *Worker, c *sipmsg.Candidate, ep netip.AddrPort) *mapping {
 	if !c.UDP || c.Media == sipmsg.Session || w.lines[c.Media].refused ||
-		!e.cfg.mediaHost(w.inside.Addr(), ep.Addr()) || !e.mayOpen(ep) {
+		!e.cfg.mediaHost(w.inside.Addr(), ep.Addr()) || !e.mayOpen(w, ep) {
 		return nil
 	}
 	m := e.mappings[ep]

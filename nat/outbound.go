@@ -24,8 +24,15 @@ func (e *Engine) outbound(w *Worker, p *Packet) {
 	if m.Request {
 		e.outboundVia(w)
 	}
+	e.outboundMedia(w, t, c)
+}
+
+// outboundMedia does what a message from inside asks for in its SDP, or by its
+// place in the call.
+func (e *Engine) outboundMedia(w *Worker, t *transaction, c *call) {
+	m := &w.msg
 	negotiating := negotiates(m.CSeqMethod) && (m.Request || m.Status < 300)
-	w.tracked, w.refusing = negotiating && c != nil, negotiating && (w.binding == nil || w.limited)
+	w.tracked, w.refusing = negotiating && c != nil, negotiating && (!w.served() || w.limited)
 	for _, body := range w.bodies {
 		if err := w.sdp.Index(m.Raw, body); err != nil {
 			e.warnSDP(w, err)

@@ -27,7 +27,7 @@ const (
 // Call-ID counts, too, since there are devices with few different branches.
 type transactionKey struct {
 	id       uint64     // hash of branch and Call-ID
-	inside   netip.Addr // the host: it may answer from another port than it is asked on
+	inside   netip.Addr // the host: unless proxied, it may answer from another port than it is asked on
 	method   sipmsg.Method
 	outbound bool
 }
@@ -70,6 +70,9 @@ func (e *Engine) transactionKey(w *Worker, outbound bool) transactionKey {
 	if m.Request {
 		k.method = m.Method
 	}
+	if w.proxied { // forks to phones of one host
+		k.id ^= uint64(w.inside.Port())
+	}
 	return k
 }
 
@@ -96,7 +99,7 @@ func (e *Engine) transaction(w *Worker, outbound bool) *transaction {
 	}
 	e.serial++
 	t = &transaction{key: key, peer: w.far.Addr(), cseq: m.CSeq, serial: e.serial}
-	if outbound {
+	if outbound && !w.proxied {
 		keep(&t.sentBy, m.Bytes(m.Via.SentBy))
 	}
 	e.transactions[key] = t
@@ -107,6 +110,17 @@ func (e *Engine) transaction(w *Worker, outbound bool) *transaction {
 	}
 	e.wheel.set(t, w.now.Add(wait))
 	return t
+}
+
+// tryAgain takes up a transaction that has failed at one server for the next one.
+func (e *Engine) tryAgain(t *transaction, now time.Time) {
+	e.dropOffer(t)
+	t.final, t.offered, t.lateOnly = 0, false, false
+	if t.key.method == sipmsg.MethodInvite {
+		e.wheel.set(t, now.Add(inviteWait))
+	} else {
+		e.wheel.set(t, now.Add(transactionEnd))
+	}
 }
 
 // expire ends a transaction that has been answered, or that never will be.

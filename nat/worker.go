@@ -19,6 +19,18 @@ type Packet struct {
 	Src, Dst netip.AddrPort
 	Public   netip.Addr // the outside interface's address
 	Payload  []byte
+
+	// Proxied says that the message does not pass the firewall, but goes through
+	// its proxy, by sockets of its own. Src and Dst are then the phone's and the far
+	// party's signalling endpoints, and only what belongs to media is done: SDP
+	// gets its public or inside form, calls are followed, streams opened and closed.
+	// There is no binding, and no header is changed but Content-Length.
+	//
+	// The payload must have no Via of the proxy's own: requests and responses are
+	// matched by the topmost Via, and the phone's endpoint. The answers may be all
+	// that come or only those that are sent on; a request that comes again after a
+	// failure, as one for the next server, makes its offer anew.
+	Proxied bool
 }
 
 // Worker handles packets for one goroutine. Its buffers are reused: a message
@@ -36,6 +48,7 @@ type Worker struct {
 	inside, far netip.AddrPort // the packet's endpoints
 	public      netip.Addr
 	binding     *binding     // of the inside endpoint, nil where there is none
+	proxied     bool         // the inside endpoint needs none
 	holds       []hold       // the mappings that SDP from inside names
 	relays      []netip.Addr // hosts that relay to the sender of SDP from inside
 	farMedia    farMedia     // what SDP from outside says
@@ -80,7 +93,7 @@ func (w *Worker) handle(p *Packet) []byte {
 	w.relays = w.relays[:0]
 	w.farMedia.reset()
 	w.held, w.bodyEdited, w.limited = false, false, false
-	w.public = p.Public
+	w.public, w.proxied = p.Public, p.Proxied
 	changed := w.decide(p)
 	if !changed {
 		return nil
@@ -96,6 +109,9 @@ func (w *Worker) handle(p *Packet) []byte {
 	return out
 }
 
+// served reports whether the inside party can have calls.
+func (w *Worker) served() bool { return w.binding != nil || w.proxied }
+
 // decide collects the edits that the message needs, and brings the kernel to
 // what it asks for. The lock is given back even by a panic, which costs the one
 // packet and not all that follow.
@@ -105,11 +121,17 @@ func (w *Worker) decide(p *Packet) (changed bool) {
 	defer e.mu.Unlock()
 	w.now = e.now()
 	e.stats.Messages++
+	w.binding = nil
+	w.inside, w.far = p.Dst, p.Src
 	if p.Outbound {
 		w.inside, w.far = p.Src, p.Dst
+	}
+	switch {
+	case p.Proxied:
+		e.proxied(w, p.Outbound)
+	case p.Outbound:
 		e.outbound(w, p)
-	} else {
-		w.inside, w.far = p.Dst, p.Src
+	default:
 		e.inbound(w)
 	}
 	w.edits.FixContentLength(&w.msg)
@@ -188,9 +210,9 @@ func (e *Engine) trace(w *Worker, p *Packet) {
 	}
 	note := ""
 	switch {
-	case w.binding == nil && !p.Outbound:
+	case !w.served() && !p.Outbound:
 		note = "nobody inside has this endpoint: the message passes as it is"
-	case w.binding == nil:
+	case !w.served():
 		note = "its sender gets no binding"
 	case w.limited:
 		note = "its call or transaction is not remembered"
