@@ -52,8 +52,8 @@ type Registrar interface {
 
 	// Contacts returns where the phones of an address-of-record of a domain of the
 	// firewall's own are. known is false if nobody has registered as it and no user
-	// of that name is configured.
-	Contacts(aor sipmsg.URI, of *sipmsg.Message) (list []Contact, known bool)
+	// of that name is configured. aor is a SIP URI, whose parameters do not matter.
+	Contacts(aor []byte) (list []Contact, known bool)
 
 	// Line returns the token that stands for a phone's contact towards the outside,
 	// always the same for the same URI and hop address. ok is false where there is no

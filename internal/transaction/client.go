@@ -34,6 +34,7 @@ type Client struct {
 	every   time.Duration // Timer A or E
 	until   time.Time     // Timer B or F
 	ack     []byte        // of a final response other than 2xx
+	ending  bool          // a CANCEL was sent
 }
 
 // Hop is where the request goes.
@@ -180,13 +181,14 @@ func (c *Client) end() {
 	delete(c.layer.clients, c.key)
 }
 
-// Cancel sends a CANCEL of the INVITE, which must be proceeding (section 9.1), with
-// extra header lines. If no final response follows in the time that one may take, the
+// Cancel sends a CANCEL of an INVITE, once, with extra header lines. It does nothing
+// before there was a provisional response (section 9.1). If no final response follows in the time that one may take, the
 // transaction fails.
 func (c *Client) Cancel(extra []byte) {
-	if c.state != proceeding || !c.invite {
+	if c.state != proceeding || !c.invite || c.ending {
 		return
 	}
+	c.ending = true
 	cancel := appendFollowUp(nil, c.request, "CANCEL", nil, extra)
 	// What becomes of the CANCEL itself is of no interest: the INVITE's response is.
 	_, _ = c.layer.Send(c.hop, cancel, ignore{})

@@ -1,0 +1,311 @@
+package proxy
+
+import (
+	"bytes"
+	"time"
+
+	"sipnatd/internal/transaction"
+	"sipnatd/internal/transport"
+	"sipnatd/sipmsg"
+)
+
+// timerC is how long an INVITE may ring without a further provisional response
+// (section 16.6, item 11).
+const timerC = 185 * time.Second
+
+// branch is one place that a request is sent to, and what comes from there.
+type branch struct {
+	relay  *relay
+	target target
+	hops   []transport.Hop // that were not tried yet (RFC 3263 section 4.3)
+
+	hop         transport.Hop
+	face        Face // that the request leaves from
+	client      *transaction.Client
+	request     []byte
+	from, to    bool // the parties' hosts were changed in the request
+	recordRoute int  // Record-Routes below ours in the request, -1 if there is none of ours
+
+	timer     *time.Timer // C
+	cancelled bool
+	final     bool
+}
+
+// begin locates the target and sends the request there.
+func (b *branch) begin() {
+	if len(b.target.hops) > 0 {
+		b.hops = b.target.hops
+		b.next(503, "")
+		return
+	}
+	p := b.relay.proxy
+	list, ok := p.parts.Locator.Locate(b.target.server, func(list []Target) {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		b.located(list)
+	})
+	if ok {
+		b.located(list)
+	}
+}
+
+// located takes in the addresses of the target's server.
+func (b *branch) located(list []Target) {
+	if b.final {
+		return
+	}
+	for _, t := range list {
+		b.hops = append(b.hops, transport.Hop{Kind: t.Kind, Remote: t.Addr})
+	}
+	if len(b.hops) == 0 {
+		b.fail(500, "Domain Not Found")
+		return
+	}
+	b.next(503, "")
+}
+
+// next sends the request to the next hop. If there is none, the branch has failed with
+// a status.
+func (b *branch) next(status int, reason string) {
+	r := b.relay
+	p := r.proxy
+	for len(b.hops) > 0 && !b.cancelled && !r.done {
+		b.hop = b.hops[0]
+		b.hops = b.hops[1:]
+		remote := b.hop.Remote
+		face, ok := p.parts.Networks.Towards(remote.Addr())
+		switch {
+		case !ok:
+			continue
+		case p.parts.Networks.Own(remote.Addr().String(), int(remote.Port())):
+			b.comeHome()
+			return
+		case r.face.Side == Outside && face.Side == Outside:
+			status, reason = 403, "" // nobody is sent from outside to outside
+			continue
+		}
+		b.face = face
+		if !b.hop.Local.IsValid() {
+			b.hop.Local = face.Local
+		}
+		request, err := b.build()
+		if err != nil {
+			b.fail(500, "")
+			return
+		}
+		b.request = request
+		p.stats.Forwarded++
+		if r.server == nil {
+			err = p.parts.Sender.Send(b.hop, request)
+		} else {
+			b.client, err = p.layer.Send(b.hop, request, b)
+		}
+		if err == nil {
+			p.parts.Dialplan.Log(&r.msg, r.from.Remote, b.hop.Remote, 0)
+			if r.server == nil {
+				b.finish()
+			} else if r.msg.Method == sipmsg.MethodInvite {
+				b.restart()
+			}
+			return
+		}
+		p.log.Debug("not sent", "class", "net", "to", b.hop, "error", err)
+		b.client = nil
+		b.unreachable()
+	}
+	b.fail(status, reason)
+}
+
+// comeHome ends a branch that leads to the firewall itself: its domain is one of ours,
+// though nobody has said so.
+func (b *branch) comeHome() {
+	r := b.relay
+	b.final = true
+	if r.msg.Method == sipmsg.MethodRegister && !r.home {
+		r.respond(r.proxy.parts.Registrar.Register(&r.msg, r.from))
+	} else if list, _ := r.proxy.parts.Registrar.Contacts(b.target.uri); !r.home && len(list) > 0 {
+		r.groups = append(r.groups, r.phones(list)...)
+	} else if r.best == 0 {
+		r.best = 404
+		r.response = sipmsg.AppendResponse(nil, &r.msg, 404, "", sipmsg.ResponseOptions{ToTag: r.tag()})
+	}
+	r.home = true
+	r.finished()
+}
+
+// unreachable tells the locator that a server does not answer.
+func (b *branch) unreachable() {
+	if len(b.target.hops) == 0 {
+		b.relay.proxy.parts.Locator.Failed(Target{Kind: b.hop.Kind, Addr: b.hop.Remote})
+	}
+}
+
+// restart begins Timer C.
+func (b *branch) restart() {
+	b.stop()
+	b.timer = b.relay.proxy.after(timerC, func() {
+		if b.final || b.client == nil {
+			return
+		}
+		b.cancelled = true // no other server is tried
+		if b.client.Proceeding() {
+			b.client.Cancel(nil)
+			return
+		}
+		b.client.GiveUp()
+		b.fail(408, "")
+	})
+}
+
+func (b *branch) stop() {
+	if b.timer != nil {
+		b.timer.Stop()
+	}
+}
+
+// cancel ends the branch: at once where nothing was sent, else by a CANCEL as soon as
+// there is a provisional response (section 9.1).
+func (b *branch) cancel() {
+	if b.final || b.cancelled {
+		return
+	}
+	b.cancelled = true
+	if b.client == nil {
+		b.final = true
+		b.relay.finished()
+		return
+	}
+	b.client.Cancel(b.relay.reasons)
+}
+
+// Failed implements [transaction.ClientUser]: the next server is tried, or the branch
+// ends as if it had been answered (section 16.8).
+func (b *branch) Failed(_ *transaction.Client, err error) {
+	if b.final {
+		return
+	}
+	b.unreachable()
+	b.client = nil
+	status := 503
+	if err == transaction.ErrTimeout {
+		status = 408
+	}
+	b.next(status, "")
+}
+
+// fail ends the branch with a response that we make up. It takes the same way as one
+// from the far side, so that media is closed by it, too.
+func (b *branch) fail(status int, reason string) {
+	if b.final {
+		return
+	}
+	r := b.relay
+	if r.server == nil {
+		b.finish()
+		return
+	}
+	request := b.request
+	if request == nil {
+		b.take(status, sipmsg.AppendResponse(nil, &r.msg, status, reason, sipmsg.ResponseOptions{ToTag: r.tag()}), nil)
+		return
+	}
+	var m sipmsg.Message
+	if m.Index(request) != nil {
+		return
+	}
+	response := sipmsg.AppendResponse(nil, &m, status, reason, sipmsg.ResponseOptions{ToTag: r.tag()})
+	var answer sipmsg.Message
+	if answer.Index(response) != nil {
+		return
+	}
+	b.response(&answer, b.hop)
+}
+
+// Response implements [transaction.ClientUser].
+func (b *branch) Response(_ *transaction.Client, m *sipmsg.Message, from transport.Hop) {
+	r := b.relay
+	if b.timer != nil && m.Status > 100 && m.Status < 200 && !b.cancelled {
+		b.restart()
+	}
+	if m.Status < 200 && b.cancelled {
+		b.client.Cancel(r.reasons)
+	}
+	if m.Status == 503 && len(b.hops) > 0 && !b.final && !b.cancelled {
+		b.unreachable()
+		b.client = nil
+		b.next(503, "")
+		return
+	}
+	if m.Status > 100 {
+		b.response(m, from)
+	}
+}
+
+// response brings a response into the form that the other side may see, and takes it.
+func (b *branch) response(m *sipmsg.Message, from transport.Hop) {
+	status := m.Status
+	if b.final && status >= 300 || b.relay.server == nil {
+		return
+	}
+	asks := bytes.Clone(challenges(m))
+	out := b.answer(m, from)
+	if out == nil {
+		return
+	}
+	b.take(status, out, asks)
+}
+
+// take makes use of a response (section 16.7).
+func (b *branch) take(status int, response, challenges []byte) {
+	r := b.relay
+	switch {
+	case status < 200:
+		if !r.done {
+			r.server.Respond(status, response)
+		}
+		return
+	case status < 300:
+		// Every 2xx to an INVITE goes back, whoever else has answered (item 5).
+		if !r.done || r.msg.Method == sipmsg.MethodInvite {
+			r.server.Respond(status, response)
+		}
+		first := !r.done
+		r.done = true
+		b.finish()
+		if first {
+			r.groups, r.reasons = nil, elsewhere
+			r.cancelBranches()
+		}
+		return
+	}
+	if status == 503 {
+		// It speaks of that server, and the caller must not shun us (item 6).
+		response = bytes.Replace(response, []byte("SIP/2.0 503 Service Unavailable"), []byte("SIP/2.0 500 Server Internal Error"), 1)
+		status = 500
+		if bytes.HasPrefix(response, []byte("SIP/2.0 503")) {
+			copy(response[8:], "500")
+		}
+	}
+	r.challenges = append(r.challenges, challenges...)
+	if better(status, r.best) {
+		r.best, r.response = status, response
+	}
+	if status >= 600 && !r.done {
+		r.groups = nil
+		r.cancelBranches()
+	}
+	b.finish()
+}
+
+// elsewhere is why a phone stops ringing when another one has answered (RFC 3326).
+var elsewhere = []byte("Reason: SIP;cause=200;text=\"Call completed elsewhere\"\r\n")
+
+// finish notes that the branch has had its final response.
+func (b *branch) finish() {
+	if b.final {
+		return
+	}
+	b.final = true
+	b.stop()
+	b.relay.finished()
+}

@@ -1,0 +1,185 @@
+package proxy
+
+import (
+	"bytes"
+	"net/netip"
+	"strconv"
+
+	"sipnatd/nat"
+	"sipnatd/sipmsg"
+)
+
+// crossing tells which way a message goes over the border.
+type crossing uint8
+
+const (
+	within   crossing = iota // it stays on its side
+	outward                  // from inside to outside
+	homeward                 // from outside to inside
+)
+
+func cross(from, to Face) crossing {
+	switch {
+	case from.Side == to.Side:
+		return within
+	case to.Side == Outside:
+		return outward
+	}
+	return homeward
+}
+
+// build returns the request as it is sent to the branch's hop (section 16.6).
+func (b *branch) build() ([]byte, error) {
+	r := b.relay
+	p, m, e := r.proxy, &r.msg, &r.proxy.edits
+	way := cross(r.face, b.face)
+	if way == homeward {
+		if out := p.media(m, false, r.from.Remote, b.hop.Remote, r.face.Local.Addr()); out != nil {
+			if err := p.msg.Index(bytes.Clone(out)); err != nil {
+				return nil, err
+			}
+			m = &p.msg
+		}
+	}
+	e.Reset(m.Raw)
+	b.from, b.to = false, false
+	uri := b.target.uri
+	head := r.appendVia(nil, b.face, b.hop.Kind)
+	head = b.maxForwards(m, e, head)
+	head = b.recordRoutes(m, e, head, way)
+	uri, head = b.routeOn(m, e, head, uri, way)
+	if !bytes.Equal(uri, m.Bytes(m.RequestURI.All)) {
+		e.Replace(m.RequestURI.All, uri)
+	}
+	first := true
+	for _, h := range m.Headers {
+		if h.Kind != sipmsg.HdrVia {
+			continue
+		}
+		if first {
+			e.Insert(h, head)
+			first = false
+		}
+		if way == outward {
+			e.Remove(h)
+		}
+	}
+	switch way {
+	case outward:
+		b.mask(m, e)
+	case homeward:
+		b.restoreParties(m, e)
+	}
+	b.obscure(m, e, way)
+	p.parts.Dialplan.Edit(m, e, way == outward)
+	e.FixContentLength(m)
+	out, err := e.Splice(make([]byte, 0, len(m.Raw)+512))
+	if err != nil || way != outward {
+		return out, err
+	}
+	if err := p.msg.Index(out); err != nil {
+		return nil, err
+	}
+	if changed := p.media(&p.msg, true, r.from.Remote, b.hop.Remote, b.face.Local.Addr()); changed != nil {
+		out = bytes.Clone(changed)
+	}
+	return out, nil
+}
+
+// media gives a message that crosses the border to the NAT engine, in the form that it
+// has outside. It returns what shall take its place, until the next call, or nil.
+func (p *Proxy) media(m *sipmsg.Message, out bool, src, dst netip.AddrPort, public netip.Addr) []byte {
+	switch m.CSeqMethod {
+	case sipmsg.MethodInvite, sipmsg.MethodAck, sipmsg.MethodBye, sipmsg.MethodPrack, sipmsg.MethodUpdate:
+	default:
+		if m.Body.Empty() {
+			return nil // nothing that media has to do with
+		}
+	}
+	p.packet = nat.Packet{Outbound: out, Src: src, Dst: dst, Public: public, Payload: m.Raw, Proxied: true}
+	return p.parts.Media.Handle(&p.packet)
+}
+
+// maxForwards counts Max-Forwards down, or appends one to the new header lines (item 3).
+func (b *branch) maxForwards(m *sipmsg.Message, e *sipmsg.Edits, head []byte) []byte {
+	h, ok := m.Find(sipmsg.HdrMaxForwards)
+	if !ok {
+		return append(head, "Max-Forwards: 70\r\n"...)
+	}
+	n, _ := strconv.Atoi(string(m.Bytes(h.Value))) // validate has seen that it is a number
+	n = min(n, 256) - 1
+	e.Replace(h.Value, strconv.AppendInt(b.relay.proxy.text[:0], int64(n), 10))
+	return head
+}
+
+// recordRoutes has a dialog that the request may begin come back to us (item 4). Inside
+// proxies are taken off for the outside.
+func (b *branch) recordRoutes(m *sipmsg.Message, e *sipmsg.Edits, head []byte, way crossing) []byte {
+	below := 0
+	for _, h := range m.Headers {
+		if h.Kind != sipmsg.HdrRecordRoute {
+			continue
+		}
+		if way == outward {
+			e.Remove(h)
+			continue
+		}
+		for it := m.Addresses(h); ; below++ {
+			if _, ok := it.Next(); !ok {
+				break
+			}
+		}
+	}
+	switch m.Method {
+	case sipmsg.MethodInvite, sipmsg.MethodSubscribe, sipmsg.MethodNotify, sipmsg.MethodRefer:
+		b.recordRoute = below
+		head = append(head, "Record-Route: "...)
+		head = appendRoute(head, b.face, b.hop.Kind)
+		head = append(head, "\r\n"...)
+	}
+	return head
+}
+
+// routeOn takes our own Routes off. A strict router, one without lr, gets the
+// Request-URI as the last Route and its own URI in the place of it (item 6). A dialog's
+// inside proxies get their Routes back.
+func (b *branch) routeOn(m *sipmsg.Message, e *sipmsg.Edits, head, uri []byte, way crossing) ([]byte, []byte) {
+	r := b.relay
+	path := routeValues(m)
+	own, rest := path, path[:0:0]
+	if r.routes < len(path) {
+		own, rest = path[:r.routes], path[r.routes:]
+	}
+	if r.strict && len(rest) > 0 {
+		rest = rest[:len(rest)-1]
+	}
+	strict := false
+	if len(rest) > 0 {
+		if _, lr := m.Param(rest[0].URI.Params, "lr"); !lr {
+			strict = true
+		}
+	}
+	if len(own) > 0 || r.strict || strict {
+		for _, h := range m.Headers {
+			if h.Kind == sipmsg.HdrRoute {
+				e.Remove(h)
+			}
+		}
+		for i, a := range rest {
+			if i == 0 && strict {
+				continue
+			}
+			head = append(append(append(head, "Route: "...), m.Bytes(a.All)...), "\r\n"...)
+		}
+		if strict {
+			head = append(append(append(head, "Route: <"...), uri...), ">\r\n"...)
+			uri = m.Bytes(rest[0].URI.All)
+		}
+	}
+	if way == homeward {
+		if d := r.proxy.dialogs.find(m.Bytes(m.CallID), m.Bytes(m.ToTag)); d != nil {
+			head = append(head, d.routes...)
+		}
+	}
+	return uri, head
+}
