@@ -29,7 +29,10 @@ const (
 type binding struct {
 	inside, public netip.AddrPort
 	forwarded      bool // inbound packets come by the administrator's own DNAT
+	stream         bool // a TCP connection: connection.go
 	bare           bool // the phone writes its port 5060 by leaving it out
+
+	port uint16 // that the phone calls itself by
 
 	lastSent      time.Time // the last packet from inside
 	registrations []registration
@@ -83,7 +86,7 @@ func (e *Engine) bind(p *Packet, now time.Time) *binding {
 // newBinding chooses the public endpoint for an inside one: the one under which
 // the kernel already translates its flow, else the same port, else any free one.
 func (e *Engine) newBinding(inside, far netip.AddrPort, public netip.Addr, now time.Time) *binding {
-	if !e.mayBind(inside) {
+	if !e.mayBind(inside, false) {
 		return nil
 	}
 	ep, forwarded, ok := e.translation(inside, far)
@@ -102,7 +105,7 @@ func (e *Engine) newBinding(inside, far netip.AddrPort, public netip.Addr, now t
 // administrator's own DNAT let it in. It is nil where there is no such flow.
 func (e *Engine) adoptBinding(inside, far netip.AddrPort, now time.Time) *binding {
 	ep, forwarded, ok := e.translation(inside, far)
-	if !ok || !e.mayBind(inside) {
+	if !ok || !e.mayBind(inside, false) {
 		return nil
 	}
 	return e.openBinding(inside, ep, forwarded, now)
@@ -122,16 +125,17 @@ func (e *Engine) translation(inside, far netip.AddrPort) (public netip.AddrPort,
 	return public, forwarded, true
 }
 
-// mayBind reports whether an inside endpoint can have a binding.
-func (e *Engine) mayBind(inside netip.AddrPort) bool {
+// mayBind reports whether an inside endpoint, of a TCP connection or of UDP, can
+// have a binding.
+func (e *Engine) mayBind(inside netip.AddrPort, stream bool) bool {
 	held := e.held(inside.Addr()).bindings
-	if len(e.bindings) >= e.cfg.Limits.Bindings || held >= e.cfg.Limits.BindingsPerHost {
+	if len(e.bindings)+len(e.connections) >= e.cfg.Limits.Bindings || held >= e.cfg.Limits.BindingsPerHost {
 		e.stats.LimitRefusals++
 		e.log.warn("limit", inside.Addr(), "no binding for a SIP endpoint: too many are open",
-			"endpoint", inside, "of the host", held, "in all", len(e.bindings))
+			"endpoint", inside, "of the host", held, "in all", len(e.bindings)+len(e.connections))
 		return false
 	}
-	if e.mappings[inside] != nil { // the kernel knows one public endpoint for each inside one
+	if !stream && e.mappings[inside] != nil { // the kernel knows one public endpoint for each inside one
 		e.log.warn("endpoint", inside.Addr(), "no binding for a SIP endpoint: it is that of a media stream", "endpoint", inside)
 		return false
 	}
@@ -182,7 +186,7 @@ func (e *Engine) usable(ep netip.AddrPort) bool {
 }
 
 func (e *Engine) addBinding(inside, public netip.AddrPort, forwarded bool, now time.Time) *binding {
-	b := &binding{inside: inside, public: public, forwarded: forwarded, lastSent: now}
+	b := &binding{inside: inside, public: public, forwarded: forwarded, port: inside.Port(), lastSent: now}
 	e.bindings[inside] = b
 	e.publics[public] = b
 	e.pool(public.Addr()).mark(public.Port())
@@ -201,6 +205,9 @@ func (e *Engine) extend(b *binding, now time.Time) {
 
 // register notes that a registrar has bound a record to the binding until then.
 func (e *Engine) register(b *binding, registrar netip.Addr, record uint64, until, now time.Time) {
+	if b.stream {
+		return // it ends with its connection
+	}
 	i := slices.IndexFunc(b.registrations, func(r registration) bool { return r.registrar == registrar && r.record == record })
 	if i < 0 { // the place of one that has run out
 		i = slices.IndexFunc(b.registrations, func(r registration) bool { return !r.until.After(now) })
@@ -221,6 +228,9 @@ func (e *Engine) register(b *binding, registrar netip.Addr, record uint64, until
 // A binding that was there for it alone ends as soon as its last transaction
 // can be over.
 func (e *Engine) unregister(b *binding, registrar netip.Addr, record uint64, now time.Time) {
+	if b.stream {
+		return
+	}
 	before := len(b.registrations)
 	b.registrations = slices.DeleteFunc(b.registrations, func(r registration) bool {
 		return r.registrar == registrar && r.record == record || !r.until.After(now)

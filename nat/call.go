@@ -147,9 +147,10 @@ func (e *Engine) newCall(w *Worker, key callKey, outbound bool) *call {
 	return c
 }
 
-// use keeps a binding for the call's requests from outside.
+// use keeps a binding for the call's requests from outside. A connection is kept
+// by its parties.
 func (c *call) use(b *binding) {
-	if b != nil && !slices.Contains(c.bindings, b) && len(c.bindings) < maxCallBindings {
+	if b != nil && !b.stream && !slices.Contains(c.bindings, b) && len(c.bindings) < maxCallBindings {
 		c.bindings = append(c.bindings, b)
 		b.calls++
 	}

@@ -24,8 +24,10 @@ type Engine struct {
 	cfg          Config
 	wheel        wheel
 	hosts        map[netip.Addr]*host
-	bindings     map[netip.AddrPort]*binding // by inside endpoint
+	bindings     map[netip.AddrPort]*binding // of UDP, by inside endpoint
 	publics      map[netip.AddrPort]*binding // by public endpoint
+	connections  map[netip.AddrPort]*binding // of TCP, by public endpoint
+	connected    map[netip.Addr][]*binding   // the same, by inside host
 	mappings     map[netip.AddrPort]*mapping // media, by inside endpoint
 	media        map[netip.AddrPort]*mapping // media, by public endpoint
 	pools        map[netip.Addr]*ports       // by public address
@@ -55,6 +57,8 @@ func New(cfg Config, kernel Kernel, now func() time.Time, random rand.Source, lo
 		hosts:        make(map[netip.Addr]*host),
 		bindings:     make(map[netip.AddrPort]*binding),
 		publics:      make(map[netip.AddrPort]*binding),
+		connections:  make(map[netip.AddrPort]*binding),
+		connected:    make(map[netip.Addr][]*binding),
 		mappings:     make(map[netip.AddrPort]*mapping),
 		media:        make(map[netip.AddrPort]*mapping),
 		pools:        make(map[netip.Addr]*ports),

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -161,6 +162,9 @@ func (w *world) changes() string {
 // one of these lines:
 //
 //	== SOURCE > DESTINATION           a message
+//	== SOURCE > DESTINATION proxied   one that goes through the proxy
+//	== SOURCE > DESTINATION tcp PORT  one on a connection with this public port
+//	== end PORT                       of that connection
 //	== wait DURATION [INSIDE...]      time passes, while media flows to endpoints
 //	== adopt KIND INSIDE PUBLIC TIME  a binding or stream was in the kernel at the start
 //	== state                          what the engine holds
@@ -235,6 +239,9 @@ func (g *golden) play(t *testing.T, f []string, text string) {
 			g.engine.Adopt(a)
 		}
 		return
+	case "end":
+		g.engine.Disconnected(netip.MustParseAddrPort(publicAddr + ":" + f[1]))
+		return
 	case "state":
 		_, n := g.engine.Stats()
 		fmt.Fprintf(&g.kernel, "bindings %d, calls %d, mappings %d, transactions %d\n",
@@ -244,11 +251,19 @@ func (g *golden) play(t *testing.T, f []string, text string) {
 	if !g.lf {
 		text = strings.ReplaceAll(text, "\n", "\r\n")
 	}
-	got := g.send(f[0], f[2], []byte(text))
-	if !g.leaks && (fakeNetworks{}).Inside(netip.MustParseAddrPort(f[0]).Addr()) {
+	p := packet(f[0], f[2], []byte(text))
+	p.Proxied = slices.Contains(f[3:], "proxied")
+	if p.Stream = slices.Contains(f[3:], "tcp"); p.Stream {
+		fmt.Sscan(f[4], &p.PublicPort)
+	}
+	got := g.worker.Handle(p)
+	if !g.leaks && p.Outbound {
 		leaving := string(got)
 		if got == nil {
 			leaving = text
+		}
+		if p.Proxied { // its headers are the proxy's
+			_, leaving, _ = strings.Cut(leaving, "\r\n\r\n")
 		}
 		for line := range strings.Lines(leaving) {
 			if strings.Contains(line, "10.0.0.") && !strings.HasPrefix(line, "Call-ID:") {

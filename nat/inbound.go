@@ -13,10 +13,11 @@ import (
 // an endpoint without a binding belongs to a flow that is older than the daemon,
 // whose translation is adopted, or it is the first one that the administrator's
 // own rules let in: that one passes, and its binding is adopted with the answer.
-func (e *Engine) inbound(w *Worker) {
+func (e *Engine) inbound(w *Worker, p *Packet) {
 	m := &w.msg
-	w.binding = e.bindings[w.inside]
-	if w.binding == nil {
+	if p.Stream {
+		w.binding = e.joined(w, p)
+	} else if w.binding = e.bindings[w.inside]; w.binding == nil {
 		w.binding = e.adoptBinding(w.inside, w.far, w.now)
 	}
 	if w.binding == nil {
@@ -93,7 +94,13 @@ func (e *Engine) bound(w *Worker, u sipmsg.URI) *binding {
 	if !ok {
 		return nil
 	}
-	return e.publics[netip.AddrPortFrom(e.translated(w, addr), uriPort(u))]
+	ep := netip.AddrPortFrom(e.translated(w, addr), uriPort(u))
+	if w.transport(u, ep) == overTCP {
+		if b := e.connections[ep]; b != nil {
+			return b
+		}
+	}
+	return e.publics[ep]
 }
 
 // translated returns the kernel's name for an address that messages may call
@@ -117,7 +124,7 @@ func (e *Engine) inboundURI(w *Worker, u sipmsg.URI) {
 	if b == nil {
 		return
 	}
-	port := b.inside.Port()
+	port := b.port
 	if port == sipPort && (b.bare || u.Port.Empty()) {
 		port = 0
 	}

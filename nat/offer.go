@@ -204,7 +204,7 @@ func (e *Engine) openLine(w *Worker, l *mediaLine, m *sipmsg.Media, rtp, rtcp ne
 
 // mayOpen reports whether an inside endpoint may get media from outside.
 func (e *Engine) mayOpen(w *Worker, inside netip.AddrPort) bool {
-	return e.cfg.mediaPort(inside.Port()) && e.bindings[inside] == nil && inside != w.inside
+	return e.cfg.mediaPort(inside.Port()) && e.bindings[inside] == nil && (inside != w.inside || !w.proxied)
 }
 
 // openPorts maps n RTP ports, and the RTCP port of each, to as many pairs of

@@ -10,9 +10,13 @@ import (
 // their public form.
 func (e *Engine) outbound(w *Worker, p *Packet) {
 	m := &w.msg
-	w.binding = e.bind(p, w.now)
+	if p.Stream {
+		w.binding = e.joined(w, p)
+	} else {
+		w.binding = e.bind(p, w.now)
+	}
 	t := e.transaction(w, true)
-	if b := w.binding; b != nil && m.Request {
+	if b := w.binding; b != nil && !b.stream && m.Request {
 		e.allowPeer(b, w.far.Addr(), w.now)
 	}
 	c := e.call(w, t, true)
@@ -145,7 +149,11 @@ func (e *Engine) outboundContact(w *Worker, u sipmsg.URI, c *call, contact bool)
 		return
 	}
 	ep := netip.AddrPortFrom(addr, uriPort(u))
-	if addr == w.inside.Addr() && w.overUDP(u) {
+	switch over := w.transport(u, ep); {
+	case addr != w.inside.Addr():
+	case over == overTCP && contact && w.ownConnection(addr):
+		w.binding.callsItself(u)
+	case over == overUDP:
 		b := e.bindings[ep]
 		if b == nil && ep.Port() >= lowestMediaPort {
 			b = e.newBinding(ep, netip.AddrPort{}, w.public, w.now)
@@ -176,7 +184,7 @@ func (e *Engine) outboundContact(w *Worker, u sipmsg.URI, c *call, contact bool)
 func (e *Engine) outboundURI(w *Worker, u sipmsg.URI, hosts bool) {
 	if addr, ok := sipmsg.ParseAddr(w.msg.Bytes(u.Host)); ok {
 		ep := netip.AddrPortFrom(addr, uriPort(u))
-		if e.bindings[ep] != nil || hosts && e.insideAddr(w, addr) {
+		if e.bindings[ep] != nil || hosts && e.insideAddr(w, addr) || e.named(w, u, ep) != nil {
 			e.toPublic(w, u, ep)
 		}
 	}
@@ -185,7 +193,7 @@ func (e *Engine) outboundURI(w *Worker, u sipmsg.URI, hosts bool) {
 // toPublic writes the public form of an inside endpoint: that of its binding, or
 // the public address with the port as it is.
 func (e *Engine) toPublic(w *Worker, u sipmsg.URI, ep netip.AddrPort) {
-	if b := e.bindings[ep]; b != nil && w.overUDP(u) {
+	if b := e.named(w, u, ep); b != nil {
 		port := b.public.Port()
 		if u.Port.Empty() && port == sipPort {
 			port = 0
@@ -261,15 +269,6 @@ func (t *transaction) party(from bool) string {
 // insideAddr reports whether an address in a message is one of the inside.
 func (e *Engine) insideAddr(w *Worker, a netip.Addr) bool {
 	return a == w.inside.Addr() || a != w.far.Addr() && e.cfg.Networks.Inside(a)
-}
-
-// overUDP reports whether a URI asks for no other transport than UDP.
-func (w *Worker) overUDP(u sipmsg.URI) bool {
-	if u.Scheme == sipmsg.SchemeSIPS {
-		return false
-	}
-	v, ok := w.msg.Param(u.Params, "transport")
-	return !ok || equalFold(w.msg.Bytes(v), "udp")
 }
 
 func equalFold(b []byte, lower string) bool {

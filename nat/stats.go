@@ -32,7 +32,7 @@ type Counts struct {
 func (e *Engine) Stats() (Stats, Counts) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.stats, Counts{len(e.bindings), len(e.calls), len(e.mappings), len(e.transactions)}
+	return e.stats, Counts{len(e.bindings) + len(e.connections), len(e.calls), len(e.mappings), len(e.transactions)}
 }
 
 // maxStrays bounds how many hosts are reported for one stream.

@@ -10,10 +10,10 @@ import (
 	"sipnatd/sipmsg"
 )
 
-// Packet is a UDP datagram that the firewall forwards between an inside and an
-// outside interface, with the addresses that it has in the forward hook: an
-// outbound one still has its inside source, an inbound one already has its
-// inside destination.
+// Packet is a SIP message on its way across the firewall. It is a UDP datagram that
+// is forwarded between an inside and an outside interface, unless Proxied or Stream
+// say otherwise, with the addresses that it has in the forward hook: an outbound one
+// still has its inside source, an inbound one already has its inside destination.
 type Packet struct {
 	Outbound bool // inside to outside
 	Src, Dst netip.AddrPort
@@ -31,6 +31,14 @@ type Packet struct {
 	// that come or only those that are sent on; a request that comes again after a
 	// failure, as one for the next server, makes its offer anew.
 	Proxied bool
+
+	// Stream says that the message came over a TCP connection which the daemon has
+	// joined to one of its own: Src and Dst are the phone's endpoint and the far
+	// party's, Public and PublicPort the endpoint that the daemon's connection has
+	// outside. No two connections have the same one at a time; when it ends,
+	// [Engine.Disconnected] must be told.
+	Stream     bool
+	PublicPort uint16
 }
 
 // Worker handles packets for one goroutine. Its buffers are reused: a message
@@ -132,7 +140,7 @@ func (w *Worker) decide(p *Packet) (changed bool) {
 	case p.Outbound:
 		e.outbound(w, p)
 	default:
-		e.inbound(w)
+		e.inbound(w, p)
 	}
 	w.edits.FixContentLength(&w.msg)
 	if w.bodyEdited {
