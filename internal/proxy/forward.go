@@ -44,26 +44,13 @@ func (b *branch) build() ([]byte, error) {
 	e.Reset(m.Raw)
 	b.from, b.to = false, false
 	uri := b.target.uri
-	head := r.appendVia(nil, b.face, b.hop.Kind)
-	head = b.maxForwards(m, e, head)
+	head := b.maxForwards(m, e, nil)
 	head = b.recordRoutes(m, e, head, way)
 	uri, head = b.routeOn(m, e, head, uri, way)
 	if !bytes.Equal(uri, m.Bytes(m.RequestURI.All)) {
 		e.Replace(m.RequestURI.All, uri)
 	}
-	first := true
-	for _, h := range m.Headers {
-		if h.Kind != sipmsg.HdrVia {
-			continue
-		}
-		if first {
-			e.Insert(h, head)
-			first = false
-		}
-		if way == outward {
-			e.Remove(h)
-		}
-	}
+	b.vias(m, e, head, way)
 	switch way {
 	case outward:
 		b.mask(m, e)
@@ -84,6 +71,27 @@ func (b *branch) build() ([]byte, error) {
 		out = bytes.Clone(changed)
 	}
 	return out, nil
+}
+
+// vias puts our own Via in front (item 8), and the other new header lines behind those
+// that there are. From inside they stay here: their sender gets them back with the
+// answer.
+func (b *branch) vias(m *sipmsg.Message, e *sipmsg.Edits, head []byte, way crossing) {
+	first, last := -1, 0
+	for i, h := range m.Headers {
+		if h.Kind != sipmsg.HdrVia {
+			continue
+		}
+		if last = i; first < 0 {
+			first = i
+		}
+		if way == outward {
+			e.Remove(h)
+		}
+	}
+	e.Insert(m.Headers[first], b.relay.appendVia(nil, b.face, b.hop.Kind))
+	end := m.Headers[last].Line.Hi
+	e.Replace(sipmsg.Span{Lo: end, Hi: end}, head)
 }
 
 // media gives a message that crosses the border to the NAT engine, in the form that it
