@@ -350,13 +350,18 @@ func (c *conn) deadline() time.Duration {
 		return s.closed + cfg.WriteTimeout
 	}
 	d := last + cfg.TCPTimeout
-	if cfg.TCPKeepalive > 0 {
-		d = min(d, last+cfg.TCPKeepalive)
+	if c.keepsAlive() {
+		d = last + cfg.TCPKeepalive
 	}
 	if len(s.buf) > 0 {
 		d = min(d, s.began+cfg.MessageTimeout)
 	}
 	return d
+}
+
+// keepsAlive reports whether pings are sent before the silence is too long.
+func (c *conn) keepsAlive() bool {
+	return c.t.cfg.TCPKeepalive > 0 && c.t.cfg.TCPKeepalive < c.t.cfg.TCPTimeout
 }
 
 // overdue does what is to be done because of the time. It ends the connection, or
@@ -370,9 +375,7 @@ func (c *conn) overdue() (end bool, err error) {
 		return now >= s.closed+cfg.WriteTimeout, nil
 	case len(s.buf) > 0 && now >= s.began+cfg.MessageTimeout:
 		return true, ErrSlow
-	case idle >= cfg.TCPTimeout:
-		return true, nil
-	case cfg.TCPKeepalive > 0 && idle >= cfg.TCPKeepalive:
+	case c.keepsAlive() && idle >= cfg.TCPKeepalive:
 		c.mu.Lock()
 		if !c.closed {
 			c.put([]byte("\r\n\r\n"))
@@ -380,6 +383,8 @@ func (c *conn) overdue() (end bool, err error) {
 		c.mu.Unlock()
 		s.pong = true
 		c.touch()
+	case idle >= cfg.TCPTimeout:
+		return true, nil
 	}
 	return false, nil
 }

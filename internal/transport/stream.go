@@ -27,8 +27,7 @@ type stream struct {
 	small  *[smallBuffer]byte // what buf is in, unless it has grown
 	began  time.Duration      // when the first byte of buf came
 	read   func(fd uintptr) bool
-	n      int
-	err    error
+	err    error // of read
 
 	message time.Duration // when the last message came
 	half    bool          // nothing more comes,
@@ -42,8 +41,7 @@ type stream struct {
 func (s *stream) init() { s.read = s.readable }
 
 // receive waits for more and appends it to buf. At the end of the stream it
-// returns io.EOF once; after that it waits for the connection's reset, or the
-// deadline.
+// returns io.EOF once. If half is set then, it waits for a reset or the deadline.
 func (s *stream) receive(raw syscall.RawConn) error {
 	if err := raw.Read(s.read); err != nil {
 		return err
@@ -54,34 +52,33 @@ func (s *stream) receive(raw syscall.RawConn) error {
 // readable is called when there may be something to read. It reports whether there
 // was.
 func (s *stream) readable(fd uintptr) bool {
+	if s.half {
+		// A read would return the end of the stream for ever, even after a reset.
+		e, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ERROR)
+		if err == nil && e != 0 {
+			err = syscall.Errno(e)
+		}
+		s.err = err
+		return err != nil
+	}
 	if s.buf == nil {
 		s.small = smallBuffers.Get().(*[smallBuffer]byte)
 		s.buf = s.small[:0]
 	}
-	free := s.buf[len(s.buf):cap(s.buf)]
-	for {
-		s.n, s.err = unix.Read(int(fd), free)
-		if s.err != unix.EINTR {
-			break
-		}
+	n, err := unix.Read(int(fd), s.buf[len(s.buf):cap(s.buf)])
+	for err == unix.EINTR {
+		n, err = unix.Read(int(fd), s.buf[len(s.buf):cap(s.buf)])
 	}
-	if s.err == nil && s.n > 0 && !s.half {
-		s.buf = s.buf[:len(s.buf)+s.n]
-		return true
+	if n > 0 {
+		s.buf = s.buf[:len(s.buf)+n]
+	} else if err == nil {
+		err = io.EOF
 	}
 	if len(s.buf) == 0 {
 		s.drop()
 	}
-	switch {
-	case s.err == unix.EAGAIN:
-		return false
-	case s.err == nil && s.n == 0:
-		if s.half {
-			return false
-		}
-		s.err = io.EOF
-	}
-	return true
+	s.err = err
+	return err != unix.EAGAIN
 }
 
 // drop gives the buffer back.

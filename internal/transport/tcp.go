@@ -90,6 +90,26 @@ func endpointOf(a net.Addr) netip.AddrPort {
 	return netip.AddrPortFrom(p.Addr().Unmap(), p.Port())
 }
 
+// sendTCP sends a message over the connection of a hop.
+func (t *Transport) sendTCP(h Hop, msg []byte) error {
+	c, err := t.connection(h)
+	if err != nil {
+		return err
+	}
+	err = c.send(msg)
+	if err != ErrNoConnection || h.Conn != 0 {
+		return err
+	}
+	// It has just ended. Another one will do.
+	t.mu.Lock()
+	t.remove(c)
+	t.mu.Unlock()
+	if c, err = t.connection(h); err != nil {
+		return err
+	}
+	return c.send(msg)
+}
+
 // connection returns the connection that a hop goes over. If it has to be made
 // first, messages wait in its queue.
 func (t *Transport) connection(h Hop) (*conn, error) {

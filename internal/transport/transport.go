@@ -289,11 +289,7 @@ func (t *Transport) Send(h Hop, msg []byte) error {
 		return syscall.EMSGSIZE
 	}
 	if h.Kind == TCP {
-		c, err := t.connection(h)
-		if err != nil {
-			return err
-		}
-		return c.send(msg)
+		return t.sendTCP(h, msg)
 	}
 	s, err := t.socket(h)
 	if err != nil {
