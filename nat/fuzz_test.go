@@ -38,6 +38,7 @@ type fuzzRun struct {
 	corpus  [][]byte
 	world   *world
 	ledger  *ledger
+	way     func(*Packet)   // how messages come where they are not forwarded
 	asked   []asked         // requests that can be answered
 	log     strings.Builder // what was played, for a failure
 }
@@ -72,8 +73,54 @@ func newFuzzRun(t *testing.T, program []byte, corpus [][]byte) *fuzzRun {
 		r.adopt("10.0.0.10:4000", "203.0.113.1:7080", true)
 		r.adopt("10.0.0.10:4001", "203.0.113.1:7081", true)
 		r.adopt("10.0.0.11:5060", "203.0.113.1:7090", false)
+	case 9:
+		r.way = func(p *Packet) { p.Proxied = true }
+	case 10:
+		r.way = overConnection
+	case 11: // one phone in each way
+		r.way = func(p *Packet) {
+			if inside := insideOf(p); inside.Addr() == netip.MustParseAddr("10.0.0.11") {
+				p.Proxied = true
+			} else if inside.Port() != 5060 {
+				overConnection(p)
+			}
+		}
 	}
 	return r
+}
+
+func insideOf(p *Packet) netip.AddrPort {
+	if p.Outbound {
+		return p.Src
+	}
+	return p.Dst
+}
+
+// overConnection makes a message one of the connection that its endpoints have,
+// with a public port of its own.
+func overConnection(p *Packet) {
+	p.Stream = true
+	p.PublicPort = 30000 + p.Src.Port()%97*100 + p.Dst.Port()%97
+	if !p.Outbound {
+		p.PublicPort = 30000 + p.Dst.Port()%97*100 + p.Src.Port()%97
+	}
+	p.PublicPort += uint16(p.Src.Addr().As4()[3] ^ p.Dst.Addr().As4()[3])
+}
+
+// disconnect ends one of the connections.
+func (r *fuzzRun) disconnect() {
+	e := r.world.engine
+	ports := make([]netip.AddrPort, 0, len(e.connections))
+	for public := range e.connections {
+		ports = append(ports, public)
+	}
+	if len(ports) > 0 {
+		slices.SortFunc(ports, netip.AddrPort.Compare)
+		public := ports[r.choose(len(ports))]
+		fmt.Fprintln(&r.log, "end of connection", public)
+		e.Disconnected(public)
+		r.audit()
+	}
 }
 
 // adopt begins with a mapping that an earlier daemon has left.
@@ -122,6 +169,12 @@ func (r *fuzzRun) play() {
 		case 2:
 			src, dst := r.endpoints()
 			r.send(src, dst, slices.Clone(r.corpus[r.choose(256)%len(r.corpus)]))
+		case 14:
+			if len(r.world.engine.connections) > 0 {
+				r.disconnect()
+				break
+			}
+			r.message()
 		case 15:
 			r.configure()
 		default:
@@ -324,6 +377,9 @@ func (r *fuzzRun) send(src, dst string, message []byte) {
 	before := bytes.Clone(message)
 	r.ledger.opened = r.ledger.opened[:0]
 	p := packet(src, dst, message)
+	if r.way != nil {
+		r.way(p)
+	}
 	out := r.world.worker.Handle(p)
 	if !bytes.Equal(before, message) {
 		r.fail("the datagram was changed in place")
@@ -365,6 +421,9 @@ func (r *fuzzRun) checkMessage(p *Packet, out []byte) {
 		if c.Verb == OpenForwarded || c.Verb == OpenBinding && r.ledger.translated {
 			continue // of a flow that was there already
 		}
+		if p.Proxied && c.Verb != OpenStream {
+			r.fail("the proxy needs no %v", c)
+		}
 		own := c.Inside.Addr() == p.Src.Addr() || c.Verb == OpenStream && len(r.ledger.config.MediaHosts) > 0
 		if !p.Outbound || !own {
 			r.fail("a message from %v: %v", p.Src, c)
@@ -379,6 +438,13 @@ func (r *fuzzRun) checkMessage(p *Packet, out []byte) {
 	if len(left.Headers) != len(in.Headers) {
 		r.fail("%d headers came, %d leave\n%s", len(in.Headers), len(left.Headers), out)
 	}
+	if p.Proxied {
+		for i, h := range in.Headers {
+			if got := left.Bytes(left.Headers[i].Line); h.Kind != sipmsg.HdrContentLength && !bytes.Equal(got, in.Bytes(h.Line)) {
+				r.fail("a header is the proxy's, and was changed: %s", got)
+			}
+		}
+	}
 	if !p.Outbound {
 		return
 	}
@@ -386,10 +452,13 @@ func (r *fuzzRun) checkMessage(p *Packet, out []byte) {
 		a, ok := sipmsg.ParseAddr(left.Bytes(s))
 		return ok && fakeNetworks{}.Inside(a)
 	}
-	if left.Request && inside(left.Via.Host) {
+	if left.Request && inside(left.Via.Host) && !p.Proxied {
 		r.fail("an inside address in Via\n%s", out)
 	}
 	for _, h := range left.Headers {
+		if p.Proxied {
+			break
+		}
 		switch h.Kind {
 		case sipmsg.HdrFrom:
 			if !left.Request {
@@ -441,7 +510,10 @@ func (r *fuzzRun) checkEnd() {
 		r.audit()
 	}
 	e := r.world.engine
-	if _, n := e.Stats(); n != (Counts{}) || len(e.hosts) > 0 || len(r.ledger.entries) > 0 {
+	for len(e.connections) > 0 {
+		r.disconnect()
+	}
+	if _, n := e.Stats(); n != (Counts{}) || len(e.hosts) > 0 || len(e.connected) > 0 || len(r.ledger.entries) > 0 {
 		r.fail("left in the end: %+v, %d hosts, %d mappings in the kernel", n, len(e.hosts), len(r.ledger.entries))
 	}
 	for _, slot := range e.wheel.slots {

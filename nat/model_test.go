@@ -175,6 +175,21 @@ func audit(e *Engine, l *ledger) (faults []string) {
 			fault("binding %v: %d calls, has %d", in, b.calls, calls[b])
 		}
 	}
+	listed := 0
+	for host, list := range e.connected {
+		listed += len(list)
+		for _, b := range list {
+			if b.inside.Addr() != host || e.connections[b.public] != b || !b.stream || b.calls != 0 {
+				fault("connection %v is listed wrongly", b.public)
+			}
+		}
+	}
+	for _, b := range e.connections {
+		count(b.inside.Addr()).bindings++
+	}
+	if listed != len(e.connections) {
+		fault("%d connections, %d of hosts", len(e.connections), listed)
+	}
 	sessions := liveSessions(e)
 	for in, m := range e.mappings {
 		count(in.Addr()).mappings++
