@@ -13,10 +13,11 @@ GO ?= go
 # Pinned: a newer one may find new things to say.
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.7.0
 
-# Pure code, tested with the race detector, needs neither root nor the kernel.
+# Pure code, tested with the race detector, needs neither root nor the kernel; or
+# nothing of it but sockets on the loopback.
 # Whatever is neither pure nor the lab's is tested against the kernel.
 ALL    = $(shell $(GO) list ./...)
-PURE   = $(filter sipnatd/sipmsg% sipnatd/nat% sipnatd/internal/config% sipnatd/contrib%,$(ALL))
+PURE   = $(filter sipnatd/sipmsg% sipnatd/nat% sipnatd/internal/config% sipnatd/contrib% sipnatd/internal/transport%,$(ALL))
 LAB    = $(filter sipnatd/internal/lab%,$(ALL))
 KERNEL = $(filter-out $(PURE) $(LAB),$(ALL))
 
