@@ -73,6 +73,10 @@ type Config struct {
 	// Debug selects the classes of debug messages.
 	Debug DebugMask
 
+	// Mode says whether SIP that is forwarded is handled, SIP that is sent to the
+	// firewall itself, or both.
+	Mode Mode
+
 	// ListenPort is the port of the proxy mode.
 	ListenPort uint16
 
@@ -109,6 +113,16 @@ type Hairpin string
 const (
 	HairpinDirect Hairpin = "direct" // each phone is given the inside address of the other
 	HairpinRouter Hairpin = "router" // media goes through the firewall and is translated twice
+)
+
+// Mode is the value of mode.
+type Mode string
+
+// The values of mode.
+const (
+	ModeTransparent Mode = "transparent" // forwarded SIP, which phones send to their provider
+	ModeProxy       Mode = "proxy"       // SIP that phones send to the firewall, their registrar or outbound proxy
+	ModeBoth        Mode = "both"
 )
 
 // SIPAccept is the value of sip_accept.

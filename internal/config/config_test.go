@@ -40,6 +40,7 @@ func TestDefault(t *testing.T) {
 		OnFailure:   FailPass,
 		QueueNum:    5060, Queues: 1,
 		SilenceLog: 1,
+		Mode:       ModeBoth,
 		ListenPort: 5060,
 		Proxy: Proxy{
 			DefaultExpires: time.Hour, TCPTimeout: 300 * time.Second, TCPConnectTimeout: 500 * time.Millisecond,
@@ -63,6 +64,7 @@ func TestParseEverySetting(t *testing.T) {
 if_inbound	= eth0, eth1 br-lan	# a comment
 if_outbound="ppp0"
 host_outbound = 192.0.2.1
+mode = proxy
 sip_ports = 5060,5062 5060
 sip_accept = any
 sip_peers = 198.51.100.0/24
@@ -86,6 +88,7 @@ debug_level = sip,rtp 0x1
 	want := Default()
 	want.Inside, want.Outside = []string{"eth0", "eth1", "br-lan"}, []string{"ppp0"}
 	want.HostOutbound = "192.0.2.1"
+	want.Mode = ModeProxy
 	want.SIPPorts = []uint16{5060, 5062}
 	want.SIPAccept = AcceptAny
 	want.SIPPeers = []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}

@@ -139,6 +139,8 @@ func (s Setting) text(c *Config) string {
 			return "yes"
 		}
 		return "no"
+	case *Mode:
+		return string(*f)
 	case *MediaSource:
 		return string(*f)
 	case *Hairpin:

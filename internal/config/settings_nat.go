@@ -18,6 +18,11 @@ var interfaceSettings = []Setting{
 
 var signallingSettings = []Setting{
 	{
+		Name: "mode", Kind: Choice, Default: string(ModeBoth), Essential: true,
+		Choices: []string{string(ModeTransparent), string(ModeProxy), string(ModeBoth)},
+		Help:    "Which phones are served: transparent, those that send their SIP through the firewall to a provider; proxy, those that send it to the firewall itself, as with siproxd; or both.",
+		field:   func(c *Config) any { return &c.Mode },
+	}, {
 		Name: "sip_ports", Kind: Ports, Default: "5060", Min: 1, Max: 65535, Reload: true, Essential: true,
 		Help:  "UDP ports whose forwarded traffic is SIP. Traffic of an endpoint that is already known is recognised on any port.",
 		field: func(c *Config) any { return &c.SIPPorts },

@@ -90,6 +90,8 @@ func (s Setting) setWords(c *Config, values []string) error {
 		return setOne(f, values, s.parseDuration)
 	case *bool:
 		return setOne(f, values, parseSwitch)
+	case *Mode:
+		return setChoice(f, values, s.Choices)
 	case *MediaSource:
 		return setChoice(f, values, s.Choices)
 	case *Hairpin:

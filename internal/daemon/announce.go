@@ -162,6 +162,7 @@ func (d *Daemon) lookUpHost(ctx context.Context) time.Duration {
 	if now != d.announced {
 		d.announce(now)
 		d.engine.Configure(d.engineConfig())
+		d.followProxy()
 	}
 	if err != nil {
 		return lookUpAgain

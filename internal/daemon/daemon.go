@@ -38,6 +38,8 @@ type Daemon struct {
 	engine *nat.Engine
 	queues *divert.Divert
 
+	proxy *proxyMode // nil: the daemon is transparent only
+
 	announcer *announcer
 	lookUp    chan struct{} // asks for host_outbound to be looked up
 
@@ -126,6 +128,11 @@ func Open(cfg *config.Config, log *report.Log) (_ *Daemon, err error) {
 		log.Info("taken over from an earlier daemon", "mappings", adopted)
 	}
 	d.renumber(faces)
+	if cfg.Mode != config.ModeTransparent {
+		if err := d.openProxy(); err != nil {
+			return nil, fmt.Errorf("proxy mode: %w; mode = transparent does without it", err)
+		}
+	}
 	return d, nil
 }
 
@@ -162,10 +169,11 @@ func (d *Daemon) takePlace() (err error) {
 func (d *Daemon) Run(ctx context.Context, signals <-chan os.Signal, load func() (*config.Config, error)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	tasks := []struct {
+	type task struct {
 		name string
 		run  func(context.Context) error
-	}{
+	}
+	tasks := []task{
 		{"queues", d.queues.Run},
 		{"kernel", d.kernel.Run},
 		{"clock", d.tick},
@@ -175,6 +183,9 @@ func (d *Daemon) Run(ctx context.Context, signals <-chan os.Signal, load func() 
 		{"host_outbound", d.followHost},
 		{"drops", d.reportDrops},
 		{"signals", func(ctx context.Context) error { return d.answerSignals(ctx, signals, load) }},
+	}
+	if d.proxy != nil {
+		tasks = append(tasks, task{"proxy mode", d.runProxy})
 	}
 	errs := make(chan error, len(tasks))
 	var wait sync.WaitGroup
@@ -254,6 +265,9 @@ func (d *Daemon) OnFailure() config.OnFailure {
 // Close gives up what the process holds, its place as the last: who waits for that
 // finds the queues free. What is in the kernel stays.
 func (d *Daemon) Close() {
+	if d.proxy != nil {
+		d.proxy.close()
+	}
 	if d.queues != nil {
 		d.queues.Close()
 	}

@@ -76,6 +76,7 @@ func (d *Daemon) configure(read *config.Config) error {
 		d.reportInterfaces(faces)
 		d.renumber(faces)
 	}
+	d.followProxy()
 	d.log.Select(selection(cfg))
 	d.reportConfig()
 	d.lookUpSoon()
@@ -87,6 +88,7 @@ func (d *Daemon) configure(read *config.Config) error {
 func reloadable(old, read *config.Config) *config.Config {
 	cfg := *read
 	cfg.QueueNum, cfg.Queues = old.QueueNum, old.Queues
+	cfg.Mode, cfg.ListenPort = old.Mode, old.ListenPort
 	cfg.Daemonize, cfg.User, cfg.PIDFile = old.Daemonize, old.User, old.PIDFile
 	return &cfg
 }

@@ -1,0 +1,191 @@
+package daemon
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"sipnatd/internal/config"
+	"sipnatd/internal/ifaces"
+	"sipnatd/internal/proxy"
+	"sipnatd/internal/transport"
+)
+
+// proxyMode is the daemon as phones are configured to use it: sockets, and the proxy
+// behind them.
+type proxyMode struct {
+	transport *transport.Transport
+	proxy     *proxy.Proxy
+	view      atomic.Pointer[view]
+	closed    sync.Once // the sockets are closed when it has been done
+}
+
+// view is what the proxy sees of its surroundings. It is replaced as a whole, so that
+// the proxy waits for nothing.
+type view struct {
+	faces     *ifaces.Snapshot
+	announced netip.Addr // in place of an outside address, if valid
+	port      uint16
+	names     []string // of our domains, in lower case
+}
+
+// openProxy opens the sockets, which may need privileges, and makes the proxy.
+func (d *Daemon) openProxy() error {
+	m := &proxyMode{}
+	m.view.Store(d.proxyView(d.cfg))
+	netLog := d.log.With("class", "net")
+	parts := proxy.Parts{
+		Sender: sender{m}, Networks: m, Media: d.engine.NewWorker(),
+	}
+	d.standIn(&parts)
+	m.proxy = proxy.New(proxyConfig(d.cfg), parts, d.log.Logger)
+	var err error
+	m.transport, err = transport.Open(transport.Config{
+		Listen:            m.view.Load().listen(),
+		TCPTimeout:        d.cfg.Proxy.TCPTimeout,
+		TCPConnectTimeout: d.cfg.Proxy.TCPConnectTimeout,
+		TCPKeepalive:      d.cfg.Proxy.TCPKeepalive,
+		SIPDSCP:           d.cfg.SIPDSCP,
+		Logger:            netLog,
+	}, m.proxy)
+	if err != nil {
+		return err
+	}
+	d.proxy = m
+	d.log.Info("proxy mode", "listens", m.view.Load().listen())
+	return nil
+}
+
+// sender is the proxy's way to the sockets, which are opened after it.
+type sender struct{ *proxyMode }
+
+func (s sender) Send(to transport.Hop, message []byte) error { return s.transport.Send(to, message) }
+
+// close gives the sockets up. They are closed already where the proxy has run.
+func (m *proxyMode) close() {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	m.closed.Do(func() { _ = m.transport.Run(ctx) }) // it returns at once, without error
+}
+
+// runProxy serves until ctx ends.
+func (d *Daemon) runProxy(ctx context.Context) error {
+	done := make(chan error, 1)
+	go func() { done <- d.proxy.proxy.Run(ctx) }()
+	d.proxy.closed.Do(func() {
+		if err := d.proxy.transport.Run(ctx); err != nil {
+			d.log.Error("the sockets of the proxy mode", "error", err)
+		}
+	})
+	return <-done
+}
+
+// followProxy has the proxy mode follow the interfaces and the configuration. It is
+// called with the daemon's lock.
+func (d *Daemon) followProxy() {
+	if d.proxy == nil {
+		return
+	}
+	v := d.proxyView(d.cfg)
+	d.proxy.view.Store(v)
+	d.proxy.proxy.Configure(proxyConfig(d.cfg))
+	if err := d.proxy.transport.SetListen(v.listen()); err != nil {
+		d.log.Error("the proxy mode does not listen on every address", "error", err)
+	}
+}
+
+func (d *Daemon) proxyView(cfg *config.Config) *view {
+	v := &view{faces: d.faces.Load(), announced: d.announced, port: cfg.ListenPort}
+	if cfg.HostOutbound != "" {
+		v.names = append(v.names, strings.ToLower(cfg.HostOutbound))
+	}
+	return v
+}
+
+// listen returns the addresses of all inside and outside interfaces.
+func (v *view) listen() (list []netip.AddrPort) {
+	for _, i := range v.faces.Interfaces() {
+		for _, a := range i.Addrs {
+			if i.Up {
+				list = append(list, netip.AddrPortFrom(a.Addr(), v.port))
+			}
+		}
+	}
+	return list
+}
+
+// face returns the face with a local address.
+func (v *view) face(local netip.Addr) (f proxy.Face, ok bool) {
+	for _, i := range v.faces.Interfaces() {
+		if !slices.ContainsFunc(i.Addrs, func(p netip.Prefix) bool { return p.Addr() == local }) {
+			continue
+		}
+		f.Local = netip.AddrPortFrom(local, v.port)
+		f.Named = f.Local
+		if i.Side == ifaces.Outside {
+			f.Side = proxy.Outside
+			if v.announced.IsValid() {
+				f.Named = netip.AddrPortFrom(v.announced, v.port)
+			}
+		}
+		return f, true
+	}
+	return f, false
+}
+
+// Arrived implements [proxy.Networks].
+func (m *proxyMode) Arrived(from transport.Hop) (proxy.Face, bool) {
+	return m.view.Load().face(from.Local.Addr())
+}
+
+// Towards implements [proxy.Networks].
+func (m *proxyMode) Towards(host netip.Addr) (proxy.Face, bool) {
+	local, err := m.transport.Route(host)
+	if err != nil {
+		return proxy.Face{}, false
+	}
+	return m.view.Load().face(local)
+}
+
+// Inside implements [proxy.Networks].
+func (m *proxyMode) Inside(a netip.Addr) bool { return m.view.Load().faces.InsideNetwork(a) }
+
+// Own implements [proxy.Networks].
+func (m *proxyMode) Own(host string, port int) bool {
+	v := m.view.Load()
+	if port != 0 && port != int(v.port) {
+		return false
+	}
+	if a, err := netip.ParseAddr(host); err == nil {
+		return v.faces.Own(a) || a == v.announced && v.announced.IsValid()
+	}
+	return slices.Contains(v.names, host)
+}
+
+// proxyConfig is the proxy's policy.
+func proxyConfig(cfg *config.Config) proxy.Config {
+	c := &cfg.Proxy
+	p := proxy.Config{
+		OutboundProxy:   proxy.Server{Host: c.OutboundHost, Port: int(c.OutboundPort)},
+		OutboundDomains: make(map[string]proxy.Server),
+		MaskHosts:       make(map[string]string),
+		UserAgent:       c.UserAgent,
+		RportInside:     c.Rport&1 != 0,
+		RportOutside:    c.Rport&2 != 0,
+		ObscureLoops:    c.ObscureLoops,
+	}
+	for i, name := range c.OutboundDomains {
+		if i < len(c.OutboundDomainHosts) && i < len(c.OutboundDomainPorts) {
+			p.OutboundDomains[strings.ToLower(name)] = proxy.Server{Host: c.OutboundDomainHosts[i], Port: int(c.OutboundDomainPorts[i])}
+		}
+	}
+	for i, host := range c.MaskHosts {
+		if i < len(c.MaskedHosts) {
+			p.MaskHosts[strings.ToLower(host)] = c.MaskedHosts[i]
+		}
+	}
+	return p
+}
