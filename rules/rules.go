@@ -56,6 +56,10 @@ type Config struct {
 	// rtp_dscp). 0 leaves a packet's own.
 	SIPDSCP, RTPDSCP uint8
 
+	// TCPPort is the local port that SIP over TCP is led to (sip_tcp, sip_tcp_port).
+	// 0: it is forwarded like anything else.
+	TCPPort uint16
+
 	// QueueFirst is the number of the first queue, Queues how many there are
 	// (queue_num, queues). 0 counts as 1.
 	QueueFirst, Queues uint16
@@ -273,6 +277,9 @@ func (p *page) Settings() []setting {
 	}
 	if p.PortHigh != 0 {
 		all = append(all, setting{"rtp_port_low", fmt.Sprint(p.PortLow)}, setting{"rtp_port_high", fmt.Sprint(p.PortHigh)})
+	}
+	if p.TCPPort != 0 {
+		all = append(all, setting{"sip_tcp", "yes"}, setting{"sip_tcp_port", fmt.Sprint(p.TCPPort)})
 	}
 	if p.ListenPort != 0 {
 		all = append(all, setting{"sip_listen_port", fmt.Sprint(p.ListenPort)})

@@ -47,6 +47,10 @@ type Config struct {
 	// packet's own.
 	SIPDSCP, RTPDSCP uint8
 
+	// RedirectPort is the local port to which TCP connections from inside to a SIP
+	// port outside are led. 0: none is.
+	RedirectPort uint16
+
 	// QueueFirst is the number of the first queue, Queues how many there are
 	// (0 counts as 1). A flow stays in its queue, in both directions.
 	QueueFirst, Queues uint16

@@ -61,6 +61,11 @@ func udp() rule {
 		rule{&expr.Cmp{Op: expr.CmpOpEq, Register: reg0, Data: []byte{unix.IPPROTO_UDP}}})
 }
 
+func tcp() rule {
+	return join(meta(expr.MetaKeyL4PROTO),
+		rule{&expr.Cmp{Op: expr.CmpOpEq, Register: reg0, Data: []byte{unix.IPPROTO_TCP}}})
+}
+
 func isICMP() rule {
 	return join(meta(expr.MetaKeyL4PROTO),
 		rule{&expr.Cmp{Op: expr.CmpOpEq, Register: reg0, Data: []byte{unix.IPPROTO_ICMP}}})
@@ -126,6 +131,24 @@ func nat(kind expr.NATType, m set) rule {
 	return rule{
 		&expr.Lookup{SourceRegister: reg0, DestRegister: reg0, IsDestRegSet: true, SetName: m.String()},
 		&expr.NAT{Type: kind, Family: unix.NFPROTO_IPV4, RegAddrMin: reg0, RegProtoMin: reg1},
+	}
+}
+
+// routedTo matches what would leave through the interface.
+func routedTo(name string) rule {
+	data := make([]byte, unix.IFNAMSIZ)
+	copy(data, name)
+	return rule{
+		&expr.Fib{Register: reg0, ResultOIFNAME: true, FlagDADDR: true},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: reg0, Data: data},
+	}
+}
+
+// toPort translates the destination to a port of this machine.
+func toPort(port uint16) rule {
+	return rule{
+		&expr.Immediate{Register: reg0, Data: binaryutil.BigEndian.PutUint16(port)},
+		&expr.Redir{RegisterProtoMin: reg0, Flags: unix.NF_NAT_RANGE_PROTO_SPECIFIED},
 	}
 }
 

@@ -36,6 +36,7 @@ const (
 	chainDivertIn  = "divert_in"
 	chainDivertOut = "divert_out"
 	chainHelper    = "helper"
+	chainRedirect  = "join_tcp"
 )
 
 // set numbers the table's sets and maps, in the order in which they are declared.
@@ -235,6 +236,7 @@ func chains(c Config, f Features) []chain {
 		{name: chainDivertIn, rules: divertIn(c, f)},
 		{name: chainDivertOut, rules: divertOut(c, f)},
 		{name: chainHelper, rules: helper(c)},
+		{name: chainRedirect, rules: redirect(c)},
 	}
 }
 

@@ -13,6 +13,10 @@ func prerouting(c Config) []rule {
 		// iifname @inside dnat ip to ip daddr . udp dport map @streams
 		rules = append(rules, join(iifname(setInside), udp(), daddrDport(), dnat(mapStreams)))
 	}
+	if c.RedirectPort != 0 {
+		// iifname @inside tcp dport @sip_ports goto join_tcp
+		rules = append(rules, join(iifname(setInside), tcp(), dport(), in(setSIPPorts), goTo(chainRedirect)))
+	}
 	if c.AcceptAny {
 		return append(rules,
 			// iifname @outside dnat ip to ip daddr . udp dport map @bindings
@@ -24,6 +28,20 @@ func prerouting(c Config) []rule {
 		join(iifname(setOutside), udp(), saddrDaddrDport(), in(setPeers), daddrDport(), dnat(mapBindings)),
 		// iifname @outside ip saddr @sip_peers dnat ip to ip daddr . udp dport map @bindings
 		join(iifname(setOutside), saddr(), in(setSIPPeers), udp(), daddrDport(), dnat(mapBindings)))
+}
+
+// redirect leads TCP to the daemon. What goes nowhere but outside is not known of a
+// connection before it is routed, so the route is asked for: a connection to another
+// network, or to the firewall itself, stays as it is.
+func redirect(c Config) (rules []rule) {
+	if c.RedirectPort == 0 {
+		return nil
+	}
+	for _, name := range c.Outside {
+		// meta l4proto tcp fib daddr oifname "ppp0" redirect to :5062
+		rules = append(rules, join(tcp(), routedTo(name), toPort(c.RedirectPort)))
+	}
+	return rules
 }
 
 // postrouting translates inside endpoints to public ones.

@@ -51,6 +51,9 @@ func variants() []variant {
 	add("four queues, bypass", native, fourBypass)
 	add("four queues, no hash", Features{NativeQueue: true}, fourBypass)
 	add("helper", native, func(c *Config) { c.Helper = "sipnatd" })
+	add("redirect", native, func(c *Config) {
+		c.RedirectPort, c.Outside = 5062, []string{"ppp0", "ppp1"}
+	})
 	mark := func(c *Config) { c.SIPDSCP, c.RTPDSCP = 24, 46 }
 	add("dscp", native, mark)
 	add("dscp, media any", native, func(c *Config) { mark(c); c.MediaAny = true })

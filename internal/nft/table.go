@@ -87,8 +87,26 @@ func (t *Table) Install(cfg Config) error {
 			cfg.Helper = ""
 		}
 	}
+	if cfg.RedirectPort != 0 {
+		if err := tryRule(t.slow.conn, scratchTable(), join(routedTo("lo"), tcp())); err != nil {
+			t.log.Warn("SIP over TCP passes unseen: rules cannot ask for a route (nft_fib_ipv4)", "error", err)
+			cfg.RedirectPort = 0
+		}
+	}
 	t.chains = chains(cfg, t.features)
 	return t.install(cfg)
+}
+
+// StopRedirect has new TCP connections pass as they are, until the table is
+// installed again: nobody is there any more to join them.
+func (t *Table) StopRedirect() error {
+	t.slow.Lock()
+	defer t.slow.Unlock()
+	t.slow.conn.FlushChain(&nftables.Chain{Name: chainRedirect, Table: t.table})
+	if err := t.slow.conn.Flush(); err != nil {
+		return fmt.Errorf("nft: %w", err)
+	}
+	return nil
 }
 
 // Features tells what the kernel was found to be able to do.
