@@ -26,6 +26,7 @@ type Capture struct {
 	frames  []frame
 	packets []*Packet
 	parts   map[fragmentKey]*fragments
+	streams map[streamKey]*stream
 	lost    uint32
 	closed  bool
 	done    chan struct{}
@@ -53,8 +54,8 @@ func newCapture(l *Lab, name string, h *Host, ifname string) (*Capture, error) {
 		Name:  name,
 		lab:   l,
 		grown: make(chan struct{}),
-		parts: make(map[fragmentKey]*fragments),
-		done:  make(chan struct{}),
+		parts: make(map[fragmentKey]*fragments), streams: make(map[streamKey]*stream),
+		done: make(chan struct{}),
 	}
 	err := h.Do(func() (err error) {
 		c.fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
@@ -140,8 +141,8 @@ func (c *Capture) drain() {
 		atomic.StoreUint32(&hdr.Status, unix.TP_STATUS_KERNEL)
 		c.next = (c.next + 1) % frameCount
 		c.frames = append(c.frames, f)
-		if p := c.decode(f); p != nil {
-			c.packets = append(c.packets, p)
+		if ps := c.decode(f); len(ps) > 0 {
+			c.packets = append(c.packets, ps...)
 			news = true
 		}
 	}

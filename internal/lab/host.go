@@ -30,7 +30,8 @@ type Host struct {
 	Addr netip.Addr // its (first) address
 
 	lab   *Lab
-	fd    int // the namespace
+	files map[string]string // see File
+	fd    int               // the namespace
 	calls chan func()
 	done  chan struct{}
 	once  sync.Once
@@ -221,6 +222,35 @@ func (h *Host) DialTCP(to netip.AddrPort) (net.Conn, error) {
 		return err
 	})
 	return c, err
+}
+
+// File gives programs that are started on the host from now on a file of their own
+// in place of one that this machine has, such as /etc/resolv.conf.
+func (h *Host) File(path, text string) {
+	h.lab.T.Helper()
+	f, err := os.CreateTemp(h.lab.Dir, h.Name+"-"+filepath.Base(path)+"-")
+	if err == nil {
+		_, err = f.WriteString(text)
+		err = errors.Join(err, f.Chmod(0o644), f.Close())
+	}
+	if err != nil {
+		h.lab.T.Fatalf("%s: %s: %v", h.Name, path, err)
+	}
+	if h.files == nil {
+		h.files = make(map[string]string)
+	}
+	h.files[path] = f.Name()
+}
+
+// withFiles is a command line that sees the host's own files. The program is the
+// process that is started, in a mount namespace.
+func (h *Host) withFiles(argv []string) []string {
+	for path, file := range h.files {
+		argv = append([]string{
+			"unshare", "--mount", "sh", "-c", `mount --bind "$0" "$1" && shift && exec "$@"`, file, path,
+		}, argv...)
+	}
+	return argv
 }
 
 // At is the host's address with a port.

@@ -16,9 +16,10 @@ type Packet struct {
 	Time      time.Time
 	Out       bool           // sent by the firewall; else it arrived there
 	Proto     uint8          // of IP
-	Src, Dst  netip.AddrPort // ports 0 unless UDP
-	Payload   []byte         // of UDP; for other protocols that of IP
-	SIP       *Message       // the payload, where that is SIP
+	Src, Dst  netip.AddrPort // ports 0 unless UDP or TCP
+	Payload   []byte         // of UDP or TCP; for other protocols that of IP
+	SIP       *Message       // the payload, where that is SIP; of TCP a packet more for each message
+	Flags     uint8          // of TCP
 	Fragments int            // number of fragments it came in; 1 for a whole one
 	DF        bool
 	TTL, TOS  uint8
@@ -53,9 +54,11 @@ func (p *Packet) String() string {
 	what := fmt.Sprintf("proto %d, %d bytes", p.Proto, len(p.Payload))
 	switch {
 	case p.SIP != nil:
-		what = fmt.Sprintf("%s (CSeq %s, %d bytes)", p.SIP.Start, p.SIP.Get("CSeq"), len(p.Payload))
+		what = fmt.Sprintf("%s %s (CSeq %s, %d bytes)", p.Over(), p.SIP.Start, p.SIP.Get("CSeq"), len(p.Payload))
 	case p.Proto == unix.IPPROTO_UDP:
 		what = fmt.Sprintf("UDP, %d bytes", len(p.Payload))
+	case p.Proto == unix.IPPROTO_TCP:
+		what = fmt.Sprintf("TCP, flags %02x, %d bytes", p.Flags, len(p.Payload))
 	case p.Proto == unix.IPPROTO_ICMP:
 		what = fmt.Sprintf("ICMP type %d code %d about %v", p.Payload[0], p.Payload[1], p.Inner)
 	}
@@ -85,8 +88,9 @@ type piece struct {
 	data   []byte
 }
 
-// decode makes a packet of a frame; nil if it is no IPv4 or not yet whole.
-func (c *Capture) decode(f frame) *Packet {
+// decode makes a packet of a frame, and of each SIP message in it that came over
+// TCP; none if it is no IPv4 or not yet whole.
+func (c *Capture) decode(f frame) []*Packet {
 	const ethernet = 14
 	if len(f.data) < ethernet+20 || binary.BigEndian.Uint16(f.data[12:]) != unix.ETH_P_IP {
 		return nil
@@ -94,7 +98,7 @@ func (c *Capture) decode(f frame) *Packet {
 	ip := f.data[ethernet:]
 	hlen, total := int(ip[0]&15)*4, int(binary.BigEndian.Uint16(ip[2:]))
 	if hlen < 20 || total < hlen || total > len(ip) {
-		return &Packet{Time: f.at, Out: f.out, Fault: "malformed IP header"}
+		return []*Packet{{Time: f.at, Out: f.out, Fault: "malformed IP header"}}
 	}
 	p := &Packet{
 		Time: f.at, Out: f.out, Proto: ip[9], TTL: ip[8], TOS: ip[1], Size: total, Fragments: 1,
@@ -119,6 +123,8 @@ func (c *Capture) decode(f frame) *Packet {
 	switch p.Proto {
 	case unix.IPPROTO_UDP:
 		decodeUDP(p, body, f.noChecksum)
+	case unix.IPPROTO_TCP:
+		return append([]*Packet{p}, c.decodeTCP(p, body, f.noChecksum)...)
 	case unix.IPPROTO_ICMP:
 		p.Payload = body
 		if len(body) >= 8+28 && (body[0] == 3 || body[0] == 11) {
@@ -127,7 +133,7 @@ func (c *Capture) decode(f frame) *Packet {
 	default:
 		p.Payload = body
 	}
-	return p
+	return []*Packet{p}
 }
 
 func decodeUDP(p *Packet, body []byte, noChecksum bool) {
@@ -138,7 +144,7 @@ func decodeUDP(p *Packet, body []byte, noChecksum bool) {
 	p.Src = netip.AddrPortFrom(p.Src.Addr(), binary.BigEndian.Uint16(body))
 	p.Dst = netip.AddrPortFrom(p.Dst.Addr(), binary.BigEndian.Uint16(body[2:]))
 	p.Payload = body[8:]
-	if sum := binary.BigEndian.Uint16(body[6:]); sum != 0 && !noChecksum && udpChecksum(p, body) != 0 {
+	if sum := binary.BigEndian.Uint16(body[6:]); sum != 0 && !noChecksum && transportChecksum(p, body) != 0 {
 		p.Fault = fmt.Sprintf("wrong UDP checksum %04x", sum)
 	}
 	if looksLikeSIP(p.Payload) {
@@ -192,14 +198,15 @@ func (c *Capture) reassemble(key fragmentKey, offset int, more bool, data []byte
 	return whole, len(f.pieces)
 }
 
-func udpChecksum(p *Packet, udp []byte) uint16 {
+// transportChecksum is that of UDP or TCP: 0 if it is right.
+func transportChecksum(p *Packet, body []byte) uint16 {
 	var pseudo [12]byte
 	src, dst := p.Src.Addr().As4(), p.Dst.Addr().As4()
 	copy(pseudo[:], src[:])
 	copy(pseudo[4:], dst[:])
-	pseudo[9] = unix.IPPROTO_UDP
-	binary.BigEndian.PutUint16(pseudo[10:], uint16(len(udp)))
-	return checksum(sum16(0, pseudo[:]), udp)
+	pseudo[9] = p.Proto
+	binary.BigEndian.PutUint16(pseudo[10:], uint16(len(body)))
+	return checksum(sum16(0, pseudo[:]), body)
 }
 
 func sum16(sum uint32, b []byte) uint32 {

@@ -55,6 +55,7 @@ func WithPIDNamespace() ProcessOption {
 // ends. The name is for logs and reports.
 func (h *Host) Start(name string, argv []string, opts ...ProcessOption) *Process {
 	h.lab.T.Helper()
+	argv = h.withFiles(argv)
 	p := &Process{
 		Name:   name,
 		Cmd:    exec.Command(argv[0], argv[1:]...),
