@@ -113,9 +113,6 @@ func (b *branch) returnParties(m *sipmsg.Message, e *sipmsg.Edits) {
 // proxies nearer to the responder, which must not be seen if they are inside: they are
 // returned as Routes. Below it come those that were taken off the request.
 func (b *branch) returnRoutes(m *sipmsg.Message, e *sipmsg.Edits, way crossing) (kept []byte) {
-	if b.recordRoute < 0 {
-		return nil
-	}
 	r := b.relay
 	var all []sipmsg.Address
 	for _, h := range m.Headers {
@@ -131,12 +128,18 @@ func (b *branch) returnRoutes(m *sipmsg.Message, e *sipmsg.Edits, way crossing) 
 		}
 	}
 	ours := len(all) - 1 - b.recordRoute
-	if ours < 0 || !r.own(m.Raw, all[ours].URI) {
-		return nil // a response that establishes no dialog has none
+	if b.recordRoute < 0 || ours < 0 || !r.own(m.Raw, all[ours].URI) {
+		ours = -1 // a response that establishes no dialog has none
 	}
 	var lines []byte
 	line := func(value []byte) {
 		lines = append(append(append(lines, "Record-Route: "...), value...), "\r\n"...)
+	}
+	if ours < 0 {
+		if way == outward && len(all) > 0 {
+			b.dropRoutes(m, e) // whoever they are, they lead inside
+		}
+		return nil
 	}
 	for _, a := range all[:ours] {
 		if way == outward {
@@ -157,18 +160,19 @@ func (b *branch) returnRoutes(m *sipmsg.Message, e *sipmsg.Edits, way crossing) 
 	for _, a := range all[ours+1:] {
 		line(m.Bytes(a.All))
 	}
-	first := true
-	for _, h := range m.Headers {
-		if h.Kind != sipmsg.HdrRecordRoute {
-			continue
-		}
-		if first {
-			e.Insert(h, lines)
-			first = false
-		}
-		e.Remove(h)
-	}
+	h, _ := m.Find(sipmsg.HdrRecordRoute)
+	e.Insert(h, lines)
+	b.dropRoutes(m, e)
 	return kept
+}
+
+// dropRoutes takes all Record-Routes off.
+func (b *branch) dropRoutes(m *sipmsg.Message, e *sipmsg.Edits) {
+	for _, h := range m.Headers {
+		if h.Kind == sipmsg.HdrRecordRoute {
+			e.Remove(h)
+		}
+	}
 }
 
 // returnContacts gives a phone its own contacts back in the answer of a registrar

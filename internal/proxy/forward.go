@@ -43,6 +43,7 @@ func (b *branch) build() ([]byte, error) {
 	}
 	e.Reset(m.Raw)
 	b.from, b.to = false, false
+	b.recordRoute = -1
 	uri := b.target.uri
 	head := b.maxForwards(m, e, nil)
 	head = b.recordRoutes(m, e, head, way)
@@ -123,14 +124,17 @@ func (b *branch) maxForwards(m *sipmsg.Message, e *sipmsg.Edits, head []byte) []
 // recordRoutes has a dialog that the request may begin come back to us (item 4). Inside
 // proxies are taken off for the outside.
 func (b *branch) recordRoutes(m *sipmsg.Message, e *sipmsg.Edits, head []byte, way crossing) []byte {
-	below := 0
-	for _, h := range m.Headers {
+	below, top := 0, -1
+	for i, h := range m.Headers {
 		if h.Kind != sipmsg.HdrRecordRoute {
 			continue
 		}
 		if way == outward {
 			e.Remove(h)
 			continue
+		}
+		if top < 0 {
+			top = i
 		}
 		for it := m.Addresses(h); ; below++ {
 			if _, ok := it.Next(); !ok {
@@ -140,11 +144,15 @@ func (b *branch) recordRoutes(m *sipmsg.Message, e *sipmsg.Edits, head []byte, w
 	}
 	switch m.Method {
 	case sipmsg.MethodInvite, sipmsg.MethodSubscribe, sipmsg.MethodNotify, sipmsg.MethodRefer:
-		b.recordRoute = below
-		head = append(head, "Record-Route: "...)
-		head = appendRoute(head, b.face, b.hop.Kind)
-		head = append(head, "\r\n"...)
+	default:
+		return head
 	}
+	b.recordRoute = below
+	line := append(appendRoute([]byte("Record-Route: "), b.face, b.hop.Kind), "\r\n"...)
+	if top < 0 {
+		return append(head, line...)
+	}
+	e.Insert(m.Headers[top], line) // above all others, wherever they stand
 	return head
 }
 
