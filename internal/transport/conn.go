@@ -22,11 +22,12 @@ import (
 // goroutine that lives as long as there is some. So a connection that is silent
 // costs a goroutine and no buffers.
 type conn struct {
-	t      *Transport
-	id     uint64     // set by add
-	from   netip.Addr // ours
-	remote netip.AddrPort
-	cancel context.CancelFunc // of the dial; nil if the other side has connected
+	t       *Transport
+	id      uint64     // set by add
+	from    netip.Addr // ours
+	remote  netip.AddrPort
+	ifindex int                // that it came in by, 0 if it is ours
+	cancel  context.CancelFunc // of the dial; nil if the other side has connected
 
 	last   atomic.Int64 // when a byte came or went last, since t.start
 	proven atomic.Bool  // a message has come
@@ -73,7 +74,7 @@ func (c *conn) touch() { c.last.Store(int64(c.t.now())) }
 func (c *conn) hop() Hop {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return Hop{Kind: TCP, Local: netip.AddrPortFrom(c.from, c.port), Remote: c.remote, Conn: c.id}
+	return Hop{Kind: TCP, Local: netip.AddrPortFrom(c.from, c.port), Remote: c.remote, Conn: c.id, Interface: c.ifindex}
 }
 
 // use gives the connection its socket.

@@ -160,6 +160,16 @@ func free(t testing.TB, addr string) netip.AddrPort {
 	panic("not reached")
 }
 
+// loopback is the index of the interface that everything comes in by.
+func loopback(t testing.TB) int {
+	t.Helper()
+	lo, err := net.InterfaceByName("lo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return lo.Index
+}
+
 // message is a whole message with a body of n bytes.
 func message(name string, n int) string {
 	return fmt.Sprintf("MESSAGE sip:%s@example.com SIP/2.0\r\nVia: SIP/2.0/TCP 192.0.2.1\r\nContent-Length: %d\r\n\r\n%s",

@@ -45,6 +45,13 @@ type Hop struct {
 	// means a connection between the address of Local and Remote that exists, or
 	// else a new one. Always 0 over UDP.
 	Conn uint64
+
+	// Interface is the index of the network interface that the message came in by,
+	// or that the other side's connection did. A host has all its addresses on all
+	// its interfaces, and anybody can write any source address: this alone tells
+	// what came from inside. 0 over a connection that we have made. To send, it has
+	// no meaning.
+	Interface int
 }
 
 // String is for logs.

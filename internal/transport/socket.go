@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"encoding/binary"
 	"syscall"
 	"unsafe"
 
@@ -41,14 +42,51 @@ func setReceiveBuffer(fd, size int) error {
 func drops(c syscall.RawConn) (n uint64) {
 	const skMeminfoDrops = 8 // linux/sock_diag.h
 	c.Control(func(fd uintptr) {
-		var info [16]uint32
-		size := uint32(unsafe.Sizeof(info))
-		// x/sys/unix has no function for options of arbitrary size.
-		_, _, e := unix.Syscall6(unix.SYS_GETSOCKOPT, fd, unix.SOL_SOCKET, unix.SO_MEMINFO,
-			uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(&size)), 0)
-		if e == 0 && size > 4*skMeminfoDrops {
-			n = uint64(info[skMeminfoDrops])
+		var info [64]byte
+		size, err := getsockopt(fd, unix.SOL_SOCKET, unix.SO_MEMINFO, info[:])
+		if err == nil && size >= 4*(skMeminfoDrops+1) {
+			n = uint64(binary.NativeEndian.Uint32(info[4*skMeminfoDrops:]))
 		}
 	})
 	return n
+}
+
+// acceptedBy returns the index of the interface that the first packet of a
+// connection came in by, or 0. The listener has had IP_PKTINFO.
+func acceptedBy(c syscall.RawConn) (ifindex int) {
+	c.Control(func(fd uintptr) {
+		var messages [128]byte
+		if size, err := getsockopt(fd, unix.SOL_IP, unix.IP_PKTOPTIONS, messages[:]); err == nil {
+			ifindex = arrivedBy(messages[:size])
+		}
+	})
+	return ifindex
+}
+
+// arrivedBy returns the index of the interface in control messages that tell one,
+// or 0 (ip(7), IP_PKTINFO).
+func arrivedBy(messages []byte) int {
+	for len(messages) > 0 {
+		header, data, rest, err := unix.ParseOneSocketControlMessage(messages)
+		if err != nil {
+			break
+		}
+		if header.Level == unix.SOL_IP && header.Type == unix.IP_PKTINFO && len(data) >= unix.SizeofInet4Pktinfo {
+			return int(int32(binary.NativeEndian.Uint32(data))) // ipi_ifindex
+		}
+		messages = rest
+	}
+	return 0
+}
+
+// getsockopt gets an option of any size, which x/sys/unix has no function for, and
+// returns its length.
+func getsockopt(fd uintptr, level, name int, value []byte) (int, error) {
+	size := uint32(len(value))
+	_, _, e := unix.Syscall6(unix.SYS_GETSOCKOPT, fd, uintptr(level), uintptr(name),
+		uintptr(unsafe.Pointer(unsafe.SliceData(value))), uintptr(unsafe.Pointer(&size)), 0)
+	if e != 0 {
+		return 0, e
+	}
+	return int(size), nil
 }

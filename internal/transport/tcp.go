@@ -21,7 +21,9 @@ const streamBuffer = 64 << 10
 // listenTCP binds a listener. It has SO_REUSEADDR, as all of net's have: the
 // connections of a daemon that has ended do not keep the next one away.
 func (t *Transport) listenTCP(a netip.AddrPort) (*net.TCPListener, error) {
-	lc := net.ListenConfig{Control: control(t.setStream), KeepAlive: -1}
+	lc := net.ListenConfig{KeepAlive: -1, Control: control(func(fd int) error {
+		return errors.Join(t.setStream(fd), unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_PKTINFO, 1))
+	})}
 	lc.SetMultipathTCP(false)
 	l, err := lc.Listen(context.Background(), "tcp4", a.String())
 	if err != nil {
@@ -72,6 +74,7 @@ func (t *Transport) accepted(tcp *net.TCPConn) {
 		tcp.Close()
 		return
 	}
+	c.ifindex = acceptedBy(c.raw)
 	t.mu.Lock()
 	if t.closed {
 		t.mu.Unlock()

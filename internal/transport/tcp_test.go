@@ -53,7 +53,7 @@ func TestTCP(t *testing.T) {
 		p := dialTCP(t, a)
 		p.send(message("alice", 100))
 		got := r.next(t)
-		if want := (Hop{TCP, a, p.local(), got.Conn}); got.Hop != want || got.Conn == 0 || string(got.Data) != message("alice", 100) {
+		if want := (Hop{Kind: TCP, Local: a, Remote: p.local(), Conn: got.Conn, Interface: loopback(t)}); got.Hop != want || got.Conn == 0 || string(got.Data) != message("alice", 100) {
 			t.Errorf("arrived: %v %q, want %v", got.Hop, got.Data, want)
 		}
 		answer, request := message("answer", 3), message("request", 4)
@@ -61,7 +61,7 @@ func TestTCP(t *testing.T) {
 			t.Fatal(err)
 		}
 		// Any port of that address is as good.
-		if err := tr.Send(Hop{TCP, netip.AddrPortFrom(a.Addr(), 0), p.local(), 0}, []byte(request)); err != nil {
+		if err := tr.Send(Hop{Kind: TCP, Local: netip.AddrPortFrom(a.Addr(), 0), Remote: p.local()}, []byte(request)); err != nil {
 			t.Fatal(err)
 		}
 		p.expect(answer + request)
@@ -78,7 +78,7 @@ func TestTCPDial(t *testing.T) {
 	local := free(t, "127.0.0.2")
 	tr := open(t, Config{Listen: []netip.AddrPort{free(t, "127.0.0.1"), local}}, r)
 	s := listenTCP(t)
-	to := Hop{TCP, netip.AddrPortFrom(local.Addr(), 0), s.addr, 0}
+	to := Hop{Kind: TCP, Local: netip.AddrPortFrom(local.Addr(), 0), Remote: s.addr}
 	var hop Hop
 	for round := range uint64(2) {
 		for _, name := range []string{"a", "b", "c"} {
@@ -93,7 +93,7 @@ func TestTCPDial(t *testing.T) {
 		}
 		p.send(message("answer", 0))
 		got := r.next(t)
-		if got.Local != endpointOf(p.RemoteAddr()) || got.Remote != s.addr || got.Conn == hop.Conn {
+		if got.Local != endpointOf(p.RemoteAddr()) || got.Remote != s.addr || got.Conn == hop.Conn || got.Interface != 0 {
 			t.Errorf("arrived: %v", got.Hop)
 		}
 		hop = got.Hop
@@ -370,7 +370,7 @@ func TestTCPRefused(t *testing.T) {
 	r := newRecorder()
 	tr := open(t, Config{}, r)
 	closed := free(t, "127.0.0.9")
-	to := Hop{TCP, tr.cfg.Listen[0], closed, 0}
+	to := Hop{Kind: TCP, Local: tr.cfg.Listen[0], Remote: closed}
 	for range 3 {
 		if err := tr.Send(to, []byte("x")); err != nil {
 			t.Fatal(err)
@@ -407,7 +407,7 @@ func blackHole(t testing.TB) netip.AddrPort {
 func TestTCPConnectTimeout(t *testing.T) {
 	r := newRecorder()
 	tr := open(t, Config{TCPConnectTimeout: 300 * time.Millisecond}, r)
-	to := Hop{TCP, tr.cfg.Listen[0], blackHole(t), 0}
+	to := Hop{Kind: TCP, Local: tr.cfg.Listen[0], Remote: blackHole(t)}
 	large := make([]byte, sipmsg.MaxSize)
 	for range maxQueue / len(large) {
 		if err := tr.Send(to, large); err != nil {
@@ -425,7 +425,7 @@ func TestTCPConnectTimeout(t *testing.T) {
 func TestTCPShutdown(t *testing.T) {
 	r := newRecorder()
 	tr := open(t, Config{TCPConnectTimeout: time.Hour}, r)
-	if err := tr.Send(Hop{TCP, tr.cfg.Listen[0], blackHole(t), 0}, []byte("x")); err != nil {
+	if err := tr.Send(Hop{Kind: TCP, Local: tr.cfg.Listen[0], Remote: blackHole(t)}, []byte("x")); err != nil {
 		t.Fatal(err)
 	}
 	dialTCP(t, tr.cfg.Listen[0]).send(message("a", 100)[:20])
@@ -585,7 +585,7 @@ func TestKind(t *testing.T) {
 			t.Errorf("%q, want %q", k, want)
 		}
 	}
-	h := Hop{TCP, netip.MustParseAddrPort("192.0.2.1:5060"), netip.MustParseAddrPort("192.0.2.2:1"), 3}
+	h := Hop{Kind: TCP, Local: netip.MustParseAddrPort("192.0.2.1:5060"), Remote: netip.MustParseAddrPort("192.0.2.2:1"), Conn: 3}
 	if want := "TCP 192.0.2.1:5060 192.0.2.2:1 #3"; h.String() != want {
 		t.Errorf("%q, want %q", h, want)
 	}

@@ -34,6 +34,7 @@ func (t *Transport) listenUDP(a netip.AddrPort) (*socket, error) {
 	lc := net.ListenConfig{Control: control(func(fd int) error {
 		return errors.Join(
 			setDSCP(fd, t.cfg.SIPDSCP),
+			unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_PKTINFO, 1),
 			// ICMP errors of one destination, with its address.
 			unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_RECVERR, 1),
 			// A large message is cut by whoever must, with no need for an ICMP
@@ -58,8 +59,9 @@ func (t *Transport) listenUDP(a netip.AddrPort) (*socket, error) {
 func (s *socket) read() {
 	t := s.t
 	buf := make([]byte, sipmsg.MaxSize)
+	oob := make([]byte, 128)
 	for {
-		n, from, err := s.conn.ReadFromUDPAddrPort(buf)
+		n, m, _, from, err := s.conn.ReadMsgUDPAddrPort(buf, oob)
 		switch {
 		case errors.Is(err, net.ErrClosed):
 			return
@@ -74,7 +76,7 @@ func (s *socket) read() {
 		default:
 			t.counters.udpIn.Add(1)
 			from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
-			t.arrived(Arrival{Hop{Kind: UDP, Local: s.local, Remote: from}, buf[:n]})
+			t.arrived(Arrival{Hop{Kind: UDP, Local: s.local, Remote: from, Interface: arrivedBy(oob[:m])}, buf[:n]})
 		}
 	}
 }

@@ -25,7 +25,7 @@ func TestUDP(t *testing.T) {
 		p := dialUDP(t, a)
 		p.send("request")
 		got := r.next(t)
-		if want := (Hop{UDP, a, p.local(), 0}); got.Hop != want || string(got.Data) != "request" {
+		if want := (Hop{Kind: UDP, Local: a, Remote: p.local(), Interface: loopback(t)}); got.Hop != want || string(got.Data) != "request" {
 			t.Errorf("arrived: %v %q, want %v", got.Hop, got.Data, want)
 		}
 		if err := tr.Send(got.Hop, []byte("answer")); err != nil {
@@ -34,7 +34,7 @@ func TestUDP(t *testing.T) {
 		p.expect("answer")
 
 		// By the address alone.
-		if err := tr.Send(Hop{UDP, netip.AddrPortFrom(a.Addr(), 0), p.local(), 0}, []byte("again")); err != nil {
+		if err := tr.Send(Hop{Kind: UDP, Local: netip.AddrPortFrom(a.Addr(), 0), Remote: p.local()}, []byte("again")); err != nil {
 			t.Fatal(err)
 		}
 		p.expect("again")
@@ -132,10 +132,10 @@ func TestUDPUnreachable(t *testing.T) {
 	const rounds = 20
 	for range rounds {
 		for remote := range closed {
-			if err := tr.Send(Hop{UDP, local, remote, 0}, []byte("lost")); err != nil {
+			if err := tr.Send(Hop{Kind: UDP, Local: local, Remote: remote}, []byte("lost")); err != nil {
 				t.Fatal(err)
 			}
-			if err := tr.Send(Hop{UDP, local, p.local(), 0}, []byte("kept")); err != nil {
+			if err := tr.Send(Hop{Kind: UDP, Local: local, Remote: p.local()}, []byte("kept")); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -233,7 +233,7 @@ func TestSetListen(t *testing.T) {
 	if err := tr.Send(hop, []byte(tcp)); err != ErrNoConnection {
 		t.Errorf("%v", err)
 	}
-	if err := tr.Send(Hop{UDP, goes, p.local(), 0}, []byte("x")); err != ErrNoSocket {
+	if err := tr.Send(Hop{Kind: UDP, Local: goes, Remote: p.local()}, []byte("x")); err != ErrNoSocket {
 		t.Errorf("%v", err)
 	}
 	if _, err := net.Dial("tcp4", goes.String()); !errors.Is(err, syscall.ECONNREFUSED) {
@@ -293,7 +293,7 @@ func TestDSCP(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := tr.Send(Hop{UDP, local, fd.local(), 0}, []byte("x")); err != nil {
+	if err := tr.Send(Hop{Kind: UDP, Local: local, Remote: fd.local()}, []byte("x")); err != nil {
 		t.Fatal(err)
 	}
 	oob := make([]byte, 64)
