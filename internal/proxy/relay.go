@@ -58,11 +58,11 @@ func (p *Proxy) Request(s *transaction.Server) {
 	}
 	r.face = face
 	s.Context = r
-	if r.msg.Method == sipmsg.MethodInvite {
-		// At once: what follows may take longer than 200 ms (section 17.2.1).
+	r.handle()
+	if r.msg.Method == sipmsg.MethodInvite && s.Open() {
+		// The answer may take longer than 200 ms (section 17.2.1).
 		s.Respond(100, sipmsg.AppendResponse(nil, &r.msg, 100, "", sipmsg.ResponseOptions{}))
 	}
-	r.handle()
 }
 
 // Ack implements [transaction.User]: the ACK of a 2xx goes its own way and has no

@@ -199,7 +199,7 @@ func (r *relay) phones(list []Contact) (groups [][]target) {
 			there := transport.Hop{Kind: kindOf(t.server.Transport), Remote: netip.AddrPortFrom(addr, port(u))}
 			// Over UDP a phone listens where its Contact says. A connection that it has
 			// made may be the only one that there can be.
-			if c.Hop.Kind == transport.TCP && there.Kind == transport.TCP && c.Hop.Remote.IsValid() {
+			if c.Hop.Kind == transport.TCP && c.Hop.Remote.IsValid() && t.server.Transport != "udp" {
 				t.hops = append(t.hops, c.Hop)
 			}
 			t.hops = append(t.hops, there)
