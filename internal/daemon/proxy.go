@@ -136,9 +136,28 @@ func (v *view) face(local netip.Addr) (f proxy.Face, ok bool) {
 	return f, false
 }
 
-// Arrived implements [proxy.Networks].
+// loopbackIndex is the index of the loopback interface, in every namespace.
+const loopbackIndex = 1
+
+// Arrived implements [proxy.Networks]. What is inside is told by the interface that
+// a message came in by: a phone may well use the firewall's public name, and whoever
+// is on the outside network may send to the inside address.
 func (m *proxyMode) Arrived(from transport.Hop) (proxy.Face, bool) {
-	return m.view.Load().face(from.Local.Addr())
+	v := m.view.Load()
+	f, ok := v.face(from.Local.Addr())
+	if !ok || from.Interface == 0 || from.Interface == loopbackIndex {
+		return f, ok // over a connection of ours, or from the firewall itself
+	}
+	i := v.faces.Interface(uint32(from.Interface))
+	switch {
+	case i == nil:
+		return f, false
+	case i.Side == ifaces.Outside:
+		return f, f.Side == proxy.Outside
+	case f.Side == proxy.Outside && len(i.Addrs) > 0:
+		return v.face(i.Addrs[0].Addr())
+	}
+	return f, f.Side == proxy.Inside
 }
 
 // Towards implements [proxy.Networks].
