@@ -80,6 +80,15 @@ func parseHost(v string) (string, error) {
 	return parseName(v)
 }
 
+// parseDomain accepts a host name, and returns it as it is compared.
+func parseDomain(v string) (string, error) {
+	if _, err := netip.ParseAddr(v); err == nil {
+		return "", fmt.Errorf("%s is an address: those of the firewall are its own without being named", quoted(v))
+	}
+	name, err := parseName(v)
+	return strings.ToLower(strings.TrimSuffix(name, ".")), err
+}
+
 // parseName accepts a host name (RFC 1123, section 2.1).
 func parseName(v string) (string, error) {
 	name := strings.TrimSuffix(v, ".")

@@ -77,13 +77,19 @@ type Config struct {
 	// firewall itself, or both.
 	Mode Mode
 
-	// ListenPort is the port of the proxy mode.
+	// SIPTCP has TCP connections from inside to one of SIPPorts joined by the
+	// daemon, which they are led to at the local port SIPTCPPort.
+	SIPTCP     bool
+	SIPTCPPort uint16
+
+	// ListenPort is the port of the proxy mode, UDP and TCP.
 	ListenPort uint16
 
-	// Proxy is the rest of the proxy mode. It has no effect yet.
+	// Proxy is the rest of the proxy mode.
 	Proxy Proxy
 
-	// Plugins holds the options of siproxd's plugins. They have no effect yet.
+	// Plugins holds the options of siproxd's plugins. In a file that loads plugins,
+	// as siproxd's does, those of the others are as if they were not set.
 	Plugins Plugins
 
 	// Obsolete holds directives of siproxd that have no place here.

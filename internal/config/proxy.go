@@ -8,6 +8,10 @@ import (
 
 // Proxy is what siproxd can be told about being a registrar and a proxy.
 type Proxy struct {
+	// Domains are host names that are the firewall's own, besides HostOutbound and
+	// the addresses of its interfaces: phones register in them.
+	Domains []string
+
 	// AllowRegister, AllowSIP and DenySIP say who may register and who may send
 	// SIP at all. An empty list says nothing; DenySIP goes before the others, and
 	// who may register may send SIP.

@@ -13,6 +13,7 @@ type Kind string
 const (
 	Interfaces   Kind = "interfaces"   // list of interface names
 	Host         Kind = "host"         // one IPv4 address or host name
+	Hosts        Kind = "hosts"        // list of host names
 	Port         Kind = "port"         // one UDP port
 	Ports        Kind = "ports"        // list of UDP ports
 	Number       Kind = "number"       // one number
@@ -31,7 +32,7 @@ const (
 
 // single reports whether a value of the kind is one word.
 func (k Kind) single() bool {
-	return !slices.Contains([]Kind{Interfaces, Ports, Networks, AccessList, Mask, URI, Text}, k)
+	return !slices.Contains([]Kind{Interfaces, Hosts, Ports, Networks, AccessList, Mask, URI, Text}, k)
 }
 
 // An Effect says what becomes of a setting.
@@ -107,6 +108,8 @@ func (s Setting) Accepts() string {
 		return "networks such as 192.0.2.0/24, and host names, separated by commas or spaces"
 	case Host:
 		return "an IPv4 address or a host name"
+	case Hosts:
+		return "host names, separated by commas or spaces"
 	case Switch:
 		return "yes or no"
 	case Account:

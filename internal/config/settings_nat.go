@@ -44,6 +44,14 @@ var signallingSettings = []Setting{
 		Choices: []string{string(FailPass), string(FailDrop)},
 		Help:    "What becomes of SIP while no daemon runs: it passes unchanged (private addresses show), or it is dropped.",
 		field:   func(c *Config) any { return &c.OnFailure },
+	}, {
+		Name: "sip_tcp", Kind: Switch, Default: "no", Essential: true,
+		Help:  "Handle SIP over TCP that phones send through the firewall, too. It is led to the daemon, which the firewall has to let in, and no rule for forwarded packets applies to it. TLS is not touched.",
+		field: func(c *Config) any { return &c.SIPTCP },
+	}, {
+		Name: "sip_tcp_port", Kind: Port, Default: "5058", Min: 1, Max: 65535,
+		Help:  "Local TCP port that these connections are led to. No other program may use it.",
+		field: func(c *Config) any { return &c.SIPTCPPort },
 	},
 }
 

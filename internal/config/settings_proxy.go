@@ -21,6 +21,11 @@ var proxySettings = []Setting{
 		Fate:  fateListenPort,
 		field: func(c *Config) any { return &c.ListenPort },
 	}, {
+		Name: "sip_domains", Kind: Hosts, Reload: true, Essential: true,
+		Help:  "Host names that are the firewall's own, such as its name in the DNS: phones register in them, and callers outside find the phones there. host_outbound and the addresses of its interfaces are its own as well.",
+		Fate:  fateRegistrar,
+		field: func(c *Config) any { return &c.Proxy.Domains },
+	}, {
 		Name: "hosts_allow_reg", Kind: AccessList, Siproxd: true,
 		Help:  "Who may register, and so send SIP. Empty: everybody inside.",
 		Fate:  fateAccess,

@@ -56,8 +56,11 @@ func (s Setting) setLine(c *Config, value string) error {
 func (s Setting) setWords(c *Config, values []string) error {
 	switch f := s.field(c).(type) {
 	case *[]string:
-		if s.Kind == Interfaces {
+		switch s.Kind {
+		case Interfaces:
 			return setList(f, values, parseInterface)
+		case Hosts:
+			return setList(f, values, parseDomain)
 		}
 		return addOne(f, values, s.parseString())
 	case *[]uint16:
