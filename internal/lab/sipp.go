@@ -31,6 +31,9 @@ type SIPpOptions struct {
 	Service  string         // the user called, default "service"
 	Args     []string       // further arguments
 
+	// TCP instead of UDP: one connection for all calls, and Contacts that say so.
+	TCP bool
+
 	// PortPerCall gives each call a media port of its own, Media+4, Media+8 and
 	// so on, and leaves the media to the test. Otherwise an embedded scenario
 	// plays or echoes RTP, all calls on one port.
@@ -53,20 +56,22 @@ func (h *Host) SIPp(o SIPpOptions) *SIPp {
 	if err != nil {
 		h.lab.T.Fatalf("%v", err)
 	}
-	scenario, name := filepath.Join(dir, "scenario.xml"), "sipp"
-	if strings.Contains(o.Scenario, "<scenario") {
-		err = os.WriteFile(scenario, []byte(o.Scenario), 0o644)
-	} else {
+	scenario, name, text := filepath.Join(dir, "scenario.xml"), "sipp", o.Scenario
+	if !strings.Contains(text, "<scenario") {
 		name += "-" + o.Scenario
-		var text []byte
-		if text, err = templates.ReadFile("templates/sipp-" + o.Scenario + ".xml"); err == nil {
-			if o.PortPerCall {
-				text = []byte(withoutMedia.Replace(string(text)))
-			}
-			err = os.WriteFile(scenario, text, 0o644)
+		embedded, err := templates.ReadFile("templates/sipp-" + o.Scenario + ".xml")
+		if err != nil {
+			h.lab.T.Fatalf("%v", err)
+		}
+		text = string(embedded)
+		if o.PortPerCall {
+			text = withoutMedia.Replace(text)
 		}
 	}
-	if err != nil {
+	if o.TCP {
+		text = overTCP.Replace(text)
+	}
+	if err := os.WriteFile(scenario, []byte(text), 0o644); err != nil {
 		h.lab.T.Fatalf("%v", err)
 	}
 	// A second of PCMU for the scenarios to play; silence differs from nothing.
@@ -83,6 +88,9 @@ func (h *Host) SIPp(o SIPpOptions) *SIPp {
 		"-nostdin", "-trace_err", "-error_file", filepath.Join(dir, "errors.log"), "-trace_stat", "-fd", "1",
 		"-stf", filepath.Join(dir, "stat.csv"), "-skip_rlimit", "-timeout", "60s", "-timeout_error",
 	}
+	if o.TCP {
+		argv = append(argv, "-t", "t1")
+	}
 	server := !o.Remote.IsValid()
 	switch {
 	case !server:
@@ -92,10 +100,17 @@ func (h *Host) SIPp(o SIPpOptions) *SIPp {
 	}
 	s := &SIPp{Process: h.Start(name, append(argv, o.Args...), InDir(dir), WithEnv("TERM=dumb")), Dir: dir}
 	if server {
-		h.awaitPort(o.Port)
+		protocol := "udp"
+		if o.TCP {
+			protocol = "tcp"
+		}
+		h.awaitPort(protocol, o.Port)
 	}
 	return s
 }
+
+// overTCP makes the URI of a Contact one of TCP.
+var overTCP = strings.NewReplacer("[local_port]>", "[local_port];transport=tcp>")
 
 // withoutMedia makes an embedded scenario one of signalling alone.
 var withoutMedia = strings.NewReplacer(
@@ -105,16 +120,16 @@ var withoutMedia = strings.NewReplacer(
 	`<exec rtp_stream="pause"/>`, `<log message="media ends"/>`,
 )
 
-// awaitPort waits until a UDP socket is bound in the namespace.
-func (h *Host) awaitPort(port int) {
+// awaitPort waits until a socket of "udp" or "tcp" is bound in the namespace.
+func (h *Host) awaitPort(protocol string, port int) {
 	h.lab.T.Helper()
 	want := fmt.Sprintf(":%04X ", port)
 	for deadline := time.Now().Add(Moment()); ; time.Sleep(5 * time.Millisecond) {
-		if text, err := h.ReadProc("udp"); err == nil && strings.Contains(text, want) {
+		if text, err := h.ReadProc(protocol); err == nil && strings.Contains(text, want) {
 			return
 		}
 		if time.Now().After(deadline) {
-			h.lab.T.Fatalf("%s: nothing listens on UDP port %d", h.Name, port)
+			h.lab.T.Fatalf("%s: nothing listens on %s port %d", h.Name, protocol, port)
 		}
 	}
 }
