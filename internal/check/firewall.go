@@ -163,10 +163,14 @@ func demands(cfg *config.Config, helper conntrack.Helper) []demand {
 			packets: func(c crossing) []nft.Packet { return []nft.Packet{c.inbound(media)} }},
 		{id: ForwardMedia, level: Warning, says: "media from inside to outside (related)", remedy: admit,
 			packets: func(c crossing) []nft.Packet {
-				return []nft.Packet{
-					c.outbound(nft.Packet{State: nft.StateNew}),
-					c.outbound(nft.Packet{State: nft.StateRelated, Status: nft.StatusExpected}),
+				var all []nft.Packet
+				for low := uint16(8192); low != 0; low *= 2 { // a rule for SIP is not one for media
+					ports := nft.Ports{Low: low, High: low + (low - 1)}
+					all = append(all,
+						c.outbound(nft.Packet{DstPorts: ports, State: nft.StateNew}),
+						c.outbound(nft.Packet{DstPorts: ports, State: nft.StateRelated, Status: nft.StatusExpected}))
 				}
+				return all
 			}},
 	}
 }

@@ -2,7 +2,9 @@ package check
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -74,14 +76,15 @@ func findOthers(cfg *config.Config) others {
 		switch {
 		case p.name == "siproxd":
 			o.siproxd = append(o.siproxd, p)
-		case isOurs(p) && p.pid != o.daemon.pid && isDaemon(p):
+		case p.name == "sipnatd" && p.pid != o.daemon.pid && isDaemon(p):
 			o.more = append(o.more, p)
 		}
 	}
 	return o
 }
 
-// isOurs tells whether a process runs this program.
+// isOurs tells whether a process that serves a queue runs this program, under whatever
+// name.
 func isOurs(p process) bool {
 	if p.pid == 0 {
 		return false
@@ -120,8 +123,9 @@ func neighbours() []process {
 		if err != nil {
 			continue
 		}
-		if theirs, err := os.Readlink(dir + "/ns/net"); err == nil && theirs != namespace {
-			continue
+		theirs, err := os.Readlink(dir + "/ns/net")
+		if err == nil && theirs != namespace || err != nil && !errors.Is(err, fs.ErrPermission) {
+			continue // elsewhere, or about to end
 		}
 		all = append(all, process{pid, string(bytes.TrimSpace(name))})
 	}
