@@ -174,7 +174,7 @@ func work(cfg *config.Config, child *privilege.Child, log *report.Log, again loa
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	signals := make(chan os.Signal, 1)
+	signals := make(chan os.Signal, 8) // none is lost while another is answered
 	signal.Notify(signals, syscall.SIGUSR1, syscall.SIGHUP)
 	d, err := daemon.Open(cfg, log)
 	if err != nil {
