@@ -19,7 +19,7 @@ func Chains(firewall *nft.Firewall, helper conntrack.Helper) []Finding {
 	var all []Finding
 	for _, c := range firewall.LateChains() {
 		own := nft.OwnPriority(c.Kind, c.Hook)
-		all = append(all, Finding{ID: LateChain, Level: Warning, Subject: "chain " + c.Name,
+		all = append(all, Finding{ID: LateChain, Level: Warning, Subject: "firewall",
 			Text: fmt.Sprintf("%s filters forwarded packets at priority %d, not before sipnatd (%d): packets that it drops may have opened media streams",
 				c, c.Priority, own),
 			Remedy: fmt.Sprintf("give it a priority below %d", own)})
@@ -38,7 +38,7 @@ func Chains(firewall *nft.Firewall, helper conntrack.Helper) []Finding {
 		all = append(all, Finding{ID: Offload, Subject: "flow offload", Text: "SIP and media have a conntrack helper, with which no flowtable takes them"})
 	default:
 		for _, r := range offloads {
-			all = append(all, Finding{ID: Offload, Level: Warning, Subject: "chain " + r.Chain,
+			all = append(all, Finding{ID: Offload, Level: Warning, Subject: "firewall",
 				Text:   "the firewall moves UDP flows to a flowtable, where SIP is not seen and media neither guarded nor counted: " + r.String(),
 				Remedy: "let it offload TCP only (meta l4proto tcp), " + modules("nfnetlink_cthelper") + ", or " + r.Removal()})
 		}
@@ -107,7 +107,7 @@ func forwardPolicy(firewall *nft.Firewall, cfg *config.Config, faces []ifaces.In
 			if refused == nil {
 				continue
 			}
-			f := Finding{ID: d.id, Level: d.level, Subject: "chain " + c.Name,
+			f := Finding{ID: d.id, Level: d.level, Subject: "firewall",
 				Text: fmt.Sprintf("%s drops %s", c, d.says), Remedy: d.remedy(c, refused[0])}
 			if len(refused) < len(pairs) {
 				f.Level = Note // as for guests
@@ -212,7 +212,7 @@ func translators(firewall *nft.Firewall, cfg *config.Config, faces []ifaces.Inte
 			if level == OK {
 				continue
 			}
-			all = append(all, Finding{ID: EarlyNAT, Level: level, Subject: "chain " + c.Name,
+			all = append(all, Finding{ID: EarlyNAT, Level: level, Subject: "firewall",
 				Text:   fmt.Sprintf("%s translates %s at priority %d, before sipnatd (%d) can", c, says, c.Priority, own),
 				Remedy: fmt.Sprintf("give it a priority above %d, such as %s", own, map[nft.Hook]string{nft.Prerouting: "dstnat", nft.Postrouting: "srcnat"}[hook])})
 		}
