@@ -197,7 +197,13 @@ type running struct {
 
 func start(t *testing.T, args ...string) *running {
 	t.Helper()
-	r := &running{Cmd: program(t, args...), t: t, lines: make(chan string, 256)}
+	return follow(t, program(t, args...))
+}
+
+// follow starts it.
+func follow(t *testing.T, cmd *exec.Cmd) *running {
+	t.Helper()
+	r := &running{Cmd: cmd, t: t, lines: make(chan string, 256)}
 	pipe, err := r.StderrPipe()
 	must(t, err)
 	must(t, r.Start())
