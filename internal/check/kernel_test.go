@@ -1,11 +1,13 @@
 package check
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
 	"os"
 	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -32,7 +34,9 @@ func TestHealthy(t *testing.T) {
 	firewall(t, policy+masquerading)
 	before := time.Now()
 	findings := Run(parse(t, ""))
-	if took := time.Since(before); took > 2*time.Second {
+	slow, err := strconv.Atoi(cmp.Or(os.Getenv("SIPNATD_LAB_SLOW"), "1")) // an emulated machine
+	must(t, err)
+	if took := time.Since(before); took > time.Duration(slow)*5*time.Second { // a fifth of a second where nothing else runs
 		t.Errorf("it took %v", took)
 	}
 	if len(bad(findings)) > 0 {
@@ -175,7 +179,7 @@ func TestFaults(t *testing.T) {
 		{name: "siproxd", damage: func(t *testing.T) { program(t, "siproxd", "stay") },
 			id: Siproxd, level: Warning, text: "it runs as well", remedy: "siproxd"},
 		{name: "another sipnatd", damage: func(t *testing.T) { program(t, "sipnatd", "stay") },
-			id: Daemon, level: Warning, text: "serves other queues", remedy: "kill "},
+			id: Daemon, level: Warning, text: "other queues", remedy: "kill "},
 		{name: "no such user", config: "user = no-such-user", id: User, level: Fault, text: "no-such-user", remedy: "useradd"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -173,8 +173,8 @@ func (o others) findings(cfg *config.Config, privileged bool) []Finding {
 	}
 	for _, p := range o.more {
 		f := Finding{ID: Daemon, Level: Warning, Subject: "sipnatd",
-			Text:   fmt.Sprintf("%s is a sipnatd that serves other queues: a second one takes its table over", p),
-			Remedy: fmt.Sprintf("kill %d", p.pid)}
+			Text:   fmt.Sprintf("%s has another configuration, with other queues, and no second one can run beside it", p),
+			Remedy: fmt.Sprintf("name its configuration with -c, or stop it: kill %d", p.pid)}
 		if o.err != nil {
 			f.Level, f.Text, f.Remedy = OK, fmt.Sprintf("it runs (process %d)", p.pid), "" // which queues it serves is not known
 		}
