@@ -35,7 +35,7 @@ func TestReadme(t *testing.T) {
 	if _, err := d.FW.Pipe("flush ruleset\n"+example(t, "table inet filter {"), "nft", "-f", "-"); err != nil {
 		t.Fatal(err)
 	}
-	daemon, err := d.TryDaemon(example(t, "# /etc/siproxd.conf"))
+	daemon, err := d.TryDaemon(example(t, "# /etc/sipnatd.conf"))
 	if err != nil {
 		t.Fatal(err)
 	}
