@@ -170,7 +170,7 @@ func TestFaults(t *testing.T) {
 			id: PortForward, level: Fault, text: "100 of the 100 ports", remedy: "rtp_port_low"},
 
 		{name: "expectation table", config: "rtp_port_low = 10000\nrtp_port_high = 59999",
-			id: ExpectTable, level: Warning, text: "full use needs 100000", remedy: "sysctl -w net.netfilter.nf_conntrack_expect_max=100000"},
+			id: ExpectTable, level: Warning, text: "full use needs 100000", remedy: "sysctl -w net.netfilter.nf_conntrack_expect_max=100000", also: FlowTable},
 		{name: "a program on a media port", damage: func(t *testing.T) { listen(t, "0.0.0.0:7070"); listen(t, "[::]:7075") },
 			id: LocalPorts, level: Warning, text: fmt.Sprintf("process %d (check.test) has port 7070, 7075", os.Getpid()), remedy: "rtp_port_low"},
 

@@ -26,7 +26,34 @@ func TestMain(m *testing.M) {
 		play(role)
 		return
 	}
-	os.Exit(m.Run())
+	os.Exit(run(m))
+}
+
+// programs is a directory with copies of the test program under other names. A file
+// that has just been written cannot be executed while another test starts a program.
+var programs string
+
+func run(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "check")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(dir)
+	path, err := os.Executable()
+	if err != nil {
+		panic(err)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		panic(err)
+	}
+	for _, name := range []string{"sipnatd", "siproxd", "suricata"} {
+		if err := os.WriteFile(filepath.Join(dir, name), text, 0o755); err != nil {
+			panic(err)
+		}
+	}
+	programs = dir
+	return m.Run()
 }
 
 // play serves a queue, or just stays, until nobody writes to it any more.
@@ -46,16 +73,10 @@ func play(role string) {
 	os.Stdin.Read(make([]byte, 1))
 }
 
-// program starts another program in the test's namespace, under a name.
+// program starts another program, one of programs, in the test's namespace.
 func program(t *testing.T, name, role string) int {
 	t.Helper()
-	path, err := os.Executable()
-	must(t, err)
-	text, err := os.ReadFile(path)
-	must(t, err)
-	path = filepath.Join(t.TempDir(), name)
-	must(t, os.WriteFile(path, text, 0o755))
-	cmd := exec.Command(path)
+	cmd := exec.Command(filepath.Join(programs, name))
 	cmd.Env = append(os.Environ(), roleVariable+"="+role)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	in, err := cmd.StdinPipe()
