@@ -58,8 +58,12 @@ func main() {
 // run is a command, or else the daemon.
 func run(args []string) error {
 	if len(args) > 0 {
+		name := args[0]
+		if name == "--version" { // as with most programs
+			name = "version"
+		}
 		for _, c := range commands() {
-			if c.name == args[0] {
+			if c.name == name {
 				return c.run(args[1:], os.Stdout)
 			}
 		}
