@@ -49,7 +49,11 @@ func Chains(firewall *nft.Firewall, helper conntrack.Helper) []Finding {
 // Policy finds out whether the firewall lets through what calls consist of, and leaves
 // its translation to the daemon.
 func Policy(firewall *nft.Firewall, cfg *config.Config, faces *ifaces.Snapshot, helper conntrack.Helper) []Finding {
-	return append(forwardPolicy(firewall, cfg, faces.Interfaces(), helper), translators(firewall, cfg, faces.Interfaces())...)
+	all := append(forwardPolicy(firewall, cfg, faces.Interfaces(), helper), translators(firewall, cfg, faces.Interfaces())...)
+	if err := firewall.Err(); err != nil {
+		all = append(all, unread(Firewall, "firewall", err))
+	}
+	return all
 }
 
 // A crossing is a pair of interfaces, one of each side.
