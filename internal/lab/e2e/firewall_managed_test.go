@@ -11,8 +11,9 @@ import (
 // TestManagedFirewall: programs that manage a firewall's rules are given what
 // "sipnatd rules" writes for them, and nothing else. Calls have audio, also while the
 // program puts its rules in place anew. The kernel's own SIP helper, which two of the
-// programs assign, is out of the way. What is not SIP is refused as before. A proxy on
-// the firewall is reached. And all of it can be taken away again.
+// programs assign, is out of the way, and sipnatd check finds nothing wrong any more.
+// What is not SIP is refused as before. A proxy on the firewall is reached. And all of
+// it can be taken away again.
 func TestManagedFirewall(t *testing.T) {
 	t.Parallel()
 	for name, manage := range map[string]func(*lab.Lab) *lab.Managed{
@@ -29,9 +30,15 @@ func TestManagedFirewall(t *testing.T) {
 			}
 			m := manage(d.Lab)
 			before := m.State()
+			if wrong := examine(t, d.Lab); wrong == nil {
+				t.Error("sipnatd check finds nothing wrong with the firewall as it is shipped")
+			}
 
 			m.Script(m.Rules())
 			once := m.State()
+			if wrong := examine(t, d.Lab); wrong != nil {
+				t.Errorf("sipnatd check still says %q", wrong)
+			}
 			m.Script(m.Rules())
 			same(t, "put in place a second time", once, m.State())
 
