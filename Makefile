@@ -83,8 +83,10 @@ test-e2e: build
 
 # Installed in a small Debian that is fetched once, where systemd runs the daemon.
 .PHONY: test-packages
-test-packages: packages
+test-packages:
 	@echo "=== packages"
+	@scripts/build-packages $(shell $(GO) env GOARCH)
+	@scripts/inspect-packages
 	@scripts/test-packages
 
 # The kernel tests and the main end-to-end tests (E2E_RUN) again, on Debian's stock

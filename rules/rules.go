@@ -92,10 +92,10 @@ type Format struct {
 	// Whole says that the format has a whole form besides.
 	Whole bool
 
-	complete bool // it is the whole form, and there is no other
-
 	// Unload is the command for the form with Options.Remove, where it is not Load.
 	Unload string
+
+	complete bool // it is the whole form, and there is no other
 }
 
 // formats lists them in the order in which they are explained to people.
@@ -173,6 +173,11 @@ func find(format string) (Format, error) {
 	return Format{}, fmt.Errorf("there is no format %q; there are %s", format, strings.Join(names, ", "))
 }
 
+const (
+	maxName = 15 // bytes of an interface's name
+	maxDSCP = 63
+)
+
 // check reports what no rule file could be written for.
 func (c Config) check() error {
 	var errs []error
@@ -187,12 +192,15 @@ func (c Config) check() error {
 		odd := func(r rune) bool {
 			return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("._-@", r))
 		}
-		if name == "" || name[0] == '-' || strings.ContainsFunc(name, odd) {
+		if name == "" || len(name) > maxName || name[0] == '-' || strings.ContainsFunc(name, odd) {
 			errs = append(errs, fmt.Errorf("interface name %q cannot be written into a rule file", name))
 		}
 	}
 	if len(c.SIPPorts) == 0 || slices.Contains(c.SIPPorts, 0) {
 		errs = append(errs, errors.New("sip_ports: ports from 1 to 65535 are needed"))
+	}
+	if c.SIPDSCP > maxDSCP || c.RTPDSCP > maxDSCP {
+		errs = append(errs, fmt.Errorf("sip_dscp %d, rtp_dscp %d: code points are 0 to %d", c.SIPDSCP, c.RTPDSCP, maxDSCP))
 	}
 	if last := int(c.QueueFirst) + int(c.queues()) - 1; last > 0xffff {
 		errs = append(errs, fmt.Errorf("queue number %d is above 65535", last))

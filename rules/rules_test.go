@@ -68,6 +68,9 @@ func TestWrong(t *testing.T) {
 		{"no outside", "nft", Options{}, func(c *Config) { c.Outside = nil }, "set if_outbound"},
 		{"shell", "nft", Options{}, func(c *Config) { c.Inside = []string{"$(reboot)"} }, `"$(reboot)" cannot be written`},
 		{"option", "nft", Options{}, func(c *Config) { c.Inside = []string{"-j"} }, `"-j" cannot be written`},
+		{"long name", "nft", Options{}, func(c *Config) { c.Outside = []string{"a-name-of-16-byt"} }, "cannot be written"},
+		{"code point", "nft", Options{}, func(c *Config) { c.RTPDSCP = 64 }, "0 to 63"},
+		{"no whole form", "ufw", Options{Whole: true}, nil, "ufw has no whole form"},
 		{"no ports", "nft", Options{}, func(c *Config) { c.SIPPorts = nil }, "sip_ports"},
 		{"queues", "nft", Options{}, func(c *Config) { c.QueueFirst, c.Queues = 65535, 2 }, "65536"},
 	} {

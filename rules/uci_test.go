@@ -54,7 +54,7 @@ type uciOption struct {
 }
 
 var (
-	errNoEntry   = errors.New("Entry not found")
+	errNoEntry   = errors.New("entry not found")
 	uciName      = regexp.MustCompile(`^[A-Za-z0-9_]+$`)
 	uciType      = regexp.MustCompile(`^[!-~]+$`)
 	uciPath      = regexp.MustCompile(`^([A-Za-z0-9_-]+)(?:\.(@[A-Za-z0-9_-]+\[-?[0-9]+\]|[A-Za-z0-9_]+))?(?:\.([A-Za-z0-9_]+))?$`)

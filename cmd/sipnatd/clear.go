@@ -7,6 +7,7 @@ import (
 	"io"
 
 	"sipnatd/conntrack"
+	"sipnatd/internal/daemon"
 	"sipnatd/internal/nft"
 	"sipnatd/internal/privilege"
 )
@@ -23,14 +24,16 @@ func runClear(args []string, out io.Writer) error {
 	if err := privilege.Need(); err != nil {
 		return err
 	}
-	if err := nft.Delete(); err != nil {
-		return err
-	}
-	conn, err := conntrack.Open(conntrack.Options{})
-	if err != nil {
-		return err
-	}
-	return errors.Join(conn.Clear(), conn.Close())
+	return daemon.Alone(func() error {
+		if err := nft.Delete(); err != nil {
+			return err
+		}
+		conn, err := conntrack.Open(conntrack.Options{})
+		if err != nil {
+			return err
+		}
+		return errors.Join(conn.Clear(), conn.Close())
+	})
 }
 
 // printClearUsage writes the text for sipnatd clear -h.

@@ -1,10 +1,14 @@
 package main
 
 import (
+	"go/scanner"
+	"go/token"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"unicode"
@@ -217,16 +221,43 @@ func understood(args []string, usage map[string]string) string {
 	return ""
 }
 
+// speech tells whether the program can say something: whether it is in one of its
+// strings, or is what becomes of a format.
+func speech(t *testing.T) func(string) bool {
+	t.Helper()
+	verb := regexp.MustCompile(`%[-+# 0-9.]*[a-zA-Z]`)
+	var texts []string
+	var formats []*regexp.Regexp
+	for _, file := range goFiles(t, func(name string) bool { return !strings.HasSuffix(name, "_test.go") }) {
+		source, err := os.ReadFile(file)
+		must(t, err)
+		set := token.NewFileSet()
+		var s scanner.Scanner
+		s.Init(set.AddFile(file, -1, len(source)), source, nil, 0)
+		for _, tok, literal := s.Scan(); tok != token.EOF; _, tok, literal = s.Scan() {
+			if tok != token.STRING {
+				continue
+			}
+			text, err := strconv.Unquote(literal)
+			must(t, err)
+			texts = append(texts, text)
+			if fixed := verb.Split(text, -1); len(fixed) > 1 && len(strings.Join(fixed, "")) > 8 {
+				for i := range fixed {
+					fixed[i] = regexp.QuoteMeta(fixed[i])
+				}
+				formats = append(formats, regexp.MustCompile("(?s)^"+strings.Join(fixed, ".+")+"$"))
+			}
+		}
+	}
+	all := strings.Join(texts, "\x00")
+	return func(s string) bool {
+		return strings.Contains(all, s) || slices.ContainsFunc(formats, func(f *regexp.Regexp) bool { return f.MatchString(s) })
+	}
+}
+
 // What the documents show of the log is what the program writes.
 func TestDocumentLog(t *testing.T) {
-	text := sources(t, func(name string) bool { return !strings.HasSuffix(name, "_test.go") })
-	said := func(s string) bool {
-		if strings.Contains(text, s) || strings.Contains(text, strings.ReplaceAll(s, `"`, `\"`)) {
-			return true
-		}
-		head := s[:max(0, strings.IndexAny(s, "0123456789"))] // a number that it puts in
-		return len(head) > 8 && strings.Contains(text, head)
-	}
+	said := speech(t)
 	key := regexp.MustCompile(`(?:^| )(?:"([^"]+)"|([a-z_]+))=("(?:[^"\\]|\\.)*"|\S*)`)
 	lines := 0
 	for _, doc := range documents(t) {
@@ -240,10 +271,10 @@ func TestDocumentLog(t *testing.T) {
 				}
 				for _, m := range key.FindAllStringSubmatch(line, -1) {
 					switch name := m[1] + m[2]; {
-					case name == "msg":
+					case name == "msg" || name == "remedy":
 						messages = append(messages, strings.Trim(m[3], `"`))
 					case name == "level" || name == "time":
-					case !strings.Contains(text, `"`+name+`"`):
+					case !said(name):
 						t.Errorf("%s: the program logs nothing by the name of %q", doc, name)
 					}
 				}
@@ -268,19 +299,22 @@ func TestDocumentLog(t *testing.T) {
 	}
 }
 
-// sources is the text of every Go file whose name passes.
-func sources(t *testing.T, passes func(name string) bool) string {
+// goFiles are the Go files whose name passes.
+func goFiles(t *testing.T, passes func(name string) bool) []string {
 	t.Helper()
-	var all strings.Builder
+	var files []string
 	must(t, filepath.WalkDir(top, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || !passes(path) {
+		switch {
+		case err != nil:
 			return err
+		case d.IsDir() && (d.Name() == "build" || d.Name() == ".git"):
+			return filepath.SkipDir
+		case strings.HasSuffix(path, ".go") && passes(path):
+			files = append(files, path)
 		}
-		text, err := os.ReadFile(path)
-		all.Write(text)
-		return err
+		return nil
 	}))
-	return all.String()
+	return files
 }
 
 // The tests and test data that the table of standards names exist.
@@ -290,7 +324,12 @@ func TestStandards(t *testing.T) {
 		t.Fatal("the README has no section Standards")
 	}
 	table, _, _ = strings.Cut(table, "\n## ")
-	tests := sources(t, func(name string) bool { return strings.HasSuffix(name, "_test.go") })
+	var tests strings.Builder
+	for _, file := range goFiles(t, func(name string) bool { return strings.HasSuffix(name, "_test.go") }) {
+		text, err := os.ReadFile(file)
+		must(t, err)
+		tests.Write(text)
+	}
 	rows := 0
 	for row := range strings.Lines(table) {
 		columns := strings.Split(strings.Trim(strings.TrimSpace(row), "|"), "|")
@@ -308,7 +347,7 @@ func TestStandards(t *testing.T) {
 					if _, err := os.Stat(filepath.Join(top, "nat/testdata", filepath.Base(name))); err != nil {
 						t.Error(err)
 					}
-				} else if !strings.Contains(tests, "func "+name+"(") {
+				} else if !strings.Contains(tests.String(), "func "+name+"(") {
 					t.Errorf("there is no test %s", name)
 				}
 			}
@@ -321,14 +360,14 @@ func TestStandards(t *testing.T) {
 
 // The messages that docs/troubleshooting.md explains are those of the program.
 func TestTroubleshooting(t *testing.T) {
-	program := sources(t, func(name string) bool { return !strings.HasSuffix(name, "_test.go") })
+	said := speech(t)
 	quoted := regexp.MustCompile("(?m)^\\| `([^`]+)` ")
 	all := quoted.FindAllStringSubmatch(document(t, "docs/troubleshooting.md"), -1)
 	if len(all) < 20 {
 		t.Fatalf("%d messages", len(all))
 	}
 	for _, m := range all {
-		if !strings.Contains(program, m[1]) {
+		if !said(m[1]) {
 			t.Errorf("the program does not say %q", m[1])
 		}
 	}

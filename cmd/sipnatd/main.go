@@ -58,8 +58,12 @@ func main() {
 // run is a command, or else the daemon.
 func run(args []string) error {
 	if len(args) > 0 {
+		name := args[0]
+		if name == "--version" { // as with most programs
+			name = "version"
+		}
 		for _, c := range commands() {
-			if c.name == args[0] {
+			if c.name == name {
 				return c.run(args[1:], os.Stdout)
 			}
 		}
@@ -174,7 +178,7 @@ func work(cfg *config.Config, child *privilege.Child, log *report.Log, again loa
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	signals := make(chan os.Signal, 1)
+	signals := make(chan os.Signal, 8) // none is lost while another is answered
 	signal.Notify(signals, syscall.SIGUSR1, syscall.SIGHUP)
 	d, err := daemon.Open(cfg, log)
 	if err != nil {

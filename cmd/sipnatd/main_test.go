@@ -197,7 +197,13 @@ type running struct {
 
 func start(t *testing.T, args ...string) *running {
 	t.Helper()
-	r := &running{Cmd: program(t, args...), t: t, lines: make(chan string, 256)}
+	return follow(t, program(t, args...))
+}
+
+// follow starts it.
+func follow(t *testing.T, cmd *exec.Cmd) *running {
+	t.Helper()
+	r := &running{Cmd: cmd, t: t, lines: make(chan string, 256)}
 	pipe, err := r.StderrPipe()
 	must(t, err)
 	must(t, r.Start())
@@ -288,15 +294,20 @@ func TestWithoutPrivileges(t *testing.T) {
 	firewall(t)
 	conf := write(t, "")
 	cmd := program(t, "-c", conf)
-	// The test program is in a directory that nobody else may enter.
+	unprivileged(t, cmd, filepath.Dir(conf))
+	if _, stderr, status := result(t, cmd); status != exitFailed || !strings.Contains(stderr, "start it as root") {
+		t.Errorf("status %d, it says\n%s", status, stderr)
+	}
+}
+
+// unprivileged has a program be run by nobody, from a directory of the test's: nobody
+// else may enter that of the test program.
+func unprivileged(t *testing.T, cmd *exec.Cmd, dir string) {
+	t.Helper()
 	text, err := os.ReadFile(cmd.Path)
 	must(t, err)
-	dir := filepath.Dir(conf)
 	cmd.Path = filepath.Join(dir, "sipnatd")
 	must(t, os.WriteFile(cmd.Path, text, 0o755))
 	must(t, errors.Join(os.Chmod(dir, 0o755), os.Chmod(filepath.Dir(dir), 0o755)))
 	cmd.SysProcAttr.Credential = &syscall.Credential{Uid: 65534, Gid: 65534}
-	if _, stderr, status := result(t, cmd); status != exitFailed || !strings.Contains(stderr, "start it as root") {
-		t.Errorf("status %d, it says\n%s", status, stderr)
-	}
 }

@@ -19,7 +19,7 @@ func Chains(firewall *nft.Firewall, helper conntrack.Helper) []Finding {
 	var all []Finding
 	for _, c := range firewall.LateChains() {
 		own := nft.OwnPriority(c.Kind, c.Hook)
-		all = append(all, Finding{ID: LateChain, Level: Warning, Subject: "chain " + c.Name,
+		all = append(all, Finding{ID: LateChain, Level: Warning, Subject: "firewall",
 			Text: fmt.Sprintf("%s filters forwarded packets at priority %d, not before sipnatd (%d): packets that it drops may have opened media streams",
 				c, c.Priority, own),
 			Remedy: fmt.Sprintf("give it a priority below %d", own)})
@@ -38,7 +38,7 @@ func Chains(firewall *nft.Firewall, helper conntrack.Helper) []Finding {
 		all = append(all, Finding{ID: Offload, Subject: "flow offload", Text: "SIP and media have a conntrack helper, with which no flowtable takes them"})
 	default:
 		for _, r := range offloads {
-			all = append(all, Finding{ID: Offload, Level: Warning, Subject: "chain " + r.Chain,
+			all = append(all, Finding{ID: Offload, Level: Warning, Subject: "firewall",
 				Text:   "the firewall moves UDP flows to a flowtable, where SIP is not seen and media neither guarded nor counted: " + r.String(),
 				Remedy: "let it offload TCP only (meta l4proto tcp), " + modules("nfnetlink_cthelper") + ", or " + r.Removal()})
 		}
@@ -49,7 +49,11 @@ func Chains(firewall *nft.Firewall, helper conntrack.Helper) []Finding {
 // Policy finds out whether the firewall lets through what calls consist of, and leaves
 // its translation to the daemon.
 func Policy(firewall *nft.Firewall, cfg *config.Config, faces *ifaces.Snapshot, helper conntrack.Helper) []Finding {
-	return append(forwardPolicy(firewall, cfg, faces.Interfaces(), helper), translators(firewall, cfg, faces.Interfaces())...)
+	all := append(forwardPolicy(firewall, cfg, faces.Interfaces(), helper), translators(firewall, cfg, faces.Interfaces())...)
+	if err := firewall.Err(); err != nil {
+		all = append(all, unread(Firewall, "firewall", err))
+	}
+	return all
 }
 
 // A crossing is a pair of interfaces, one of each side.
@@ -107,7 +111,7 @@ func forwardPolicy(firewall *nft.Firewall, cfg *config.Config, faces []ifaces.In
 			if refused == nil {
 				continue
 			}
-			f := Finding{ID: d.id, Level: d.level, Subject: "chain " + c.Name,
+			f := Finding{ID: d.id, Level: d.level, Subject: "firewall",
 				Text: fmt.Sprintf("%s drops %s", c, d.says), Remedy: d.remedy(c, refused[0])}
 			if len(refused) < len(pairs) {
 				f.Level = Note // as for guests
@@ -163,10 +167,14 @@ func demands(cfg *config.Config, helper conntrack.Helper) []demand {
 			packets: func(c crossing) []nft.Packet { return []nft.Packet{c.inbound(media)} }},
 		{id: ForwardMedia, level: Warning, says: "media from inside to outside (related)", remedy: admit,
 			packets: func(c crossing) []nft.Packet {
-				return []nft.Packet{
-					c.outbound(nft.Packet{State: nft.StateNew}),
-					c.outbound(nft.Packet{State: nft.StateRelated, Status: nft.StatusExpected}),
+				var all []nft.Packet
+				for low := uint16(8192); low != 0; low *= 2 { // a rule for SIP is not one for media
+					ports := nft.Ports{Low: low, High: low + (low - 1)}
+					all = append(all,
+						c.outbound(nft.Packet{DstPorts: ports, State: nft.StateNew}),
+						c.outbound(nft.Packet{DstPorts: ports, State: nft.StateRelated, Status: nft.StatusExpected}))
 				}
+				return all
 			}},
 	}
 }
@@ -208,7 +216,7 @@ func translators(firewall *nft.Firewall, cfg *config.Config, faces []ifaces.Inte
 			if level == OK {
 				continue
 			}
-			all = append(all, Finding{ID: EarlyNAT, Level: level, Subject: "chain " + c.Name,
+			all = append(all, Finding{ID: EarlyNAT, Level: level, Subject: "firewall",
 				Text:   fmt.Sprintf("%s translates %s at priority %d, before sipnatd (%d) can", c, says, c.Priority, own),
 				Remedy: fmt.Sprintf("give it a priority above %d, such as %s", own, map[nft.Hook]string{nft.Prerouting: "dstnat", nft.Postrouting: "srcnat"}[hook])})
 		}

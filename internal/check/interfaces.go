@@ -37,7 +37,7 @@ func interfaces(faces []ifaces.Interface, problems []ifaces.Problem, hostOutboun
 		default:
 			all = append(all, Finding{ID: OutsideAddr, Level: Warning, Subject: f.Name,
 				Text:   fmt.Sprintf("the outside address is private: another NAT stands in front of %s (%s)", f.Name, f.Addr),
-				Remedy: "host_outbound = its public address, and let it forward the SIP and RTP ports here"})
+				Remedy: "set host_outbound to its public address and forward the SIP and RTP ports here"})
 		}
 	}
 	for _, p := range problems {

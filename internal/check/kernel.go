@@ -66,7 +66,7 @@ func expectations(h conntrack.Helper, reason string) Finding {
 	switch h {
 	case conntrack.HelperNone:
 		f = NoHelper()
-		f.Text += "; " + reason
+		f.Text += " (" + reason + ")"
 	case conntrack.HelperSIP:
 		f.Level = Note
 		f.Text = "by the kernel's SIP helper, which keeps no flow out of a flowtable: " + reason

@@ -2,7 +2,9 @@ package check
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -74,14 +76,15 @@ func findOthers(cfg *config.Config) others {
 		switch {
 		case p.name == "siproxd":
 			o.siproxd = append(o.siproxd, p)
-		case isOurs(p) && p.pid != o.daemon.pid && isDaemon(p):
+		case p.name == "sipnatd" && p.pid != o.daemon.pid && isDaemon(p):
 			o.more = append(o.more, p)
 		}
 	}
 	return o
 }
 
-// isOurs tells whether a process runs this program.
+// isOurs tells whether a process that serves a queue runs this program, under whatever
+// name.
 func isOurs(p process) bool {
 	if p.pid == 0 {
 		return false
@@ -120,8 +123,9 @@ func neighbours() []process {
 		if err != nil {
 			continue
 		}
-		if theirs, err := os.Readlink(dir + "/ns/net"); err == nil && theirs != namespace {
-			continue
+		theirs, err := os.Readlink(dir + "/ns/net")
+		if err == nil && theirs != namespace || err != nil && !errors.Is(err, fs.ErrPermission) {
+			continue // elsewhere, or about to end
 		}
 		all = append(all, process{pid, string(bytes.TrimSpace(name))})
 	}
@@ -169,8 +173,8 @@ func (o others) findings(cfg *config.Config, privileged bool) []Finding {
 	}
 	for _, p := range o.more {
 		f := Finding{ID: Daemon, Level: Warning, Subject: "sipnatd",
-			Text:   fmt.Sprintf("%s is a sipnatd that serves other queues: a second one takes its table over", p),
-			Remedy: fmt.Sprintf("kill %d", p.pid)}
+			Text:   fmt.Sprintf("%s has another configuration, with other queues, and no second one can run beside it", p),
+			Remedy: fmt.Sprintf("name its configuration with -c, or stop it: kill %d", p.pid)}
 		if o.err != nil {
 			f.Level, f.Text, f.Remedy = OK, fmt.Sprintf("it runs (process %d)", p.pid), "" // which queues it serves is not known
 		}

@@ -42,7 +42,7 @@ func (r Rewriter) Helpers() []conntrack.Helper {
 func (r Rewriter) Findings() []Finding {
 	var all []Finding
 	for _, rule := range r.Rules {
-		all = append(all, Finding{ID: SIPHelper, Level: Fault, Subject: "table " + rule.Table,
+		all = append(all, Finding{ID: SIPHelper, Level: Fault, Subject: "firewall",
 			Text:   "the kernel's SIP helper is assigned to flows and would rewrite SIP a second time: " + rule.String(),
 			Remedy: rule.Removal()})
 	}

@@ -20,7 +20,7 @@ const (
 
 	// lookUpTime bounds a look-up, and lookUpStart the one that the start waits for.
 	lookUpTime  = 10 * time.Second
-	lookUpStart = 4 * time.Second
+	lookUpStart = 2 * time.Second
 )
 
 // announcer finds the address that messages name in place of the outside

@@ -75,6 +75,9 @@ func Open(cfg *config.Config, log *report.Log) (_ *Daemon, err error) {
 	d.faces.Store(faces)
 	d.reportInterfaces(faces)
 	firewall, err := nft.ReadFirewall()
+	if firewall != nil {
+		defer firewall.Close()
+	}
 	rewriter := check.FindRewriter(firewall, err)
 	if err := check.Err(rewriter.Findings()); err != nil {
 		return nil, err

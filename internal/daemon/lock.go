@@ -98,3 +98,16 @@ func describe(pid int32) string {
 	}
 	return fmt.Sprintf("%d (%s)", pid, strings.TrimSpace(string(text)))
 }
+
+// Alone does something that no daemon of this network namespace may see half done: it
+// is not begun while one runs, and none starts meanwhile.
+func Alone(do func() error) error {
+	lock, _, err := lockNamespace()
+	if err != nil {
+		return err
+	}
+	if lock != nil {
+		defer lock.Close()
+	}
+	return do()
+}

@@ -10,7 +10,9 @@ import (
 
 	"sipnatd/internal/config"
 	"sipnatd/internal/ifaces"
+	"sipnatd/internal/locate"
 	"sipnatd/internal/proxy"
+	"sipnatd/internal/registrar"
 	"sipnatd/internal/transport"
 )
 
@@ -19,6 +21,9 @@ import (
 type proxyMode struct {
 	transport *transport.Transport
 	proxy     *proxy.Proxy
+	registrar *registrar.Registrar
+	access    *registrar.Access
+	locator   *locate.Locator
 	view      atomic.Pointer[view]
 	closed    sync.Once // the sockets are closed when it has been done
 }
@@ -37,11 +42,13 @@ func (d *Daemon) openProxy() error {
 	m := &proxyMode{}
 	m.view.Store(d.proxyView(d.cfg))
 	netLog := d.log.With("class", "net")
-	parts := proxy.Parts{
-		Sender: sender{m}, Networks: m, Media: d.engine.NewWorker(),
-	}
-	d.standIn(&parts)
-	m.proxy = proxy.New(proxyConfig(d.cfg), parts, d.log.Logger)
+	m.registrar = registrar.New(m.registrarConfig(d.cfg), d.log.Logger)
+	m.access = registrar.NewAccess(accessConfig(d.cfg), nil, d.log.Logger)
+	m.locator = locate.New(locate.Config{Log: d.log.With("class", "dns")})
+	m.proxy = proxy.New(proxyConfig(d.cfg), proxy.Parts{
+		Sender: sender{m}, Registrar: m.registrar, Access: m.access, Locator: m.locator,
+		Dialplan: asDialled{}, Media: d.engine.NewWorker(), Networks: m,
+	}, d.log.Logger)
 	var err error
 	m.transport, err = transport.Open(transport.Config{
 		Listen:            m.view.Load().listen(),
@@ -69,18 +76,19 @@ func (m *proxyMode) close() {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	m.closed.Do(func() { _ = m.transport.Run(ctx) }) // it returns at once, without error
+	m.locator.Close()
 }
 
 // runProxy serves until ctx ends.
 func (d *Daemon) runProxy(ctx context.Context) error {
-	done := make(chan error, 1)
-	go func() { done <- d.proxy.proxy.Run(ctx) }()
-	d.proxy.closed.Do(func() {
-		if err := d.proxy.transport.Run(ctx); err != nil {
-			d.log.Error("the sockets of the proxy mode", "error", err)
-		}
-	})
-	return <-done
+	m := d.proxy
+	var others sync.WaitGroup
+	for _, run := range []func(context.Context) error{m.proxy.Run, m.registrar.Run, m.access.Run} {
+		others.Go(func() { _ = run(ctx) }) // they end with ctx, without error
+	}
+	m.closed.Do(func() { _ = m.transport.Run(ctx) })
+	others.Wait()
+	return nil
 }
 
 // followProxy has the proxy mode follow the interfaces and the configuration. It is
@@ -92,6 +100,8 @@ func (d *Daemon) followProxy() {
 	v := d.proxyView(d.cfg)
 	d.proxy.view.Store(v)
 	d.proxy.proxy.Configure(proxyConfig(d.cfg))
+	d.proxy.registrar.Configure(d.proxy.registrarConfig(d.cfg))
+	d.proxy.access.Configure(accessConfig(d.cfg))
 	if err := d.proxy.transport.SetListen(v.listen()); err != nil {
 		d.log.Error("the proxy mode does not listen on every address", "error", err)
 	}
@@ -182,6 +192,21 @@ func (m *proxyMode) Own(host string, port int) bool {
 		return v.faces.Own(a) || a == v.announced && v.announced.IsValid()
 	}
 	return slices.Contains(v.names, host)
+}
+
+func (m *proxyMode) registrarConfig(cfg *config.Config) registrar.Config {
+	c := &cfg.Proxy
+	return registrar.Config{
+		DefaultExpires: c.DefaultExpires,
+		Own:            m.Own,
+		File:           c.RegistrationFile, Autosave: c.Autosave,
+		Realm: c.AuthRealm, Password: c.AuthPassword, PasswordFile: c.AuthFile,
+	}
+}
+
+func accessConfig(cfg *config.Config) registrar.AccessConfig {
+	c := &cfg.Proxy
+	return registrar.AccessConfig{AllowRegister: c.AllowRegister, AllowSIP: c.AllowSIP, DenySIP: c.DenySIP}
 }
 
 // proxyConfig is the proxy's policy.

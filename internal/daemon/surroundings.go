@@ -46,7 +46,6 @@ func (d *Daemon) reportFirewall(firewall *nft.Firewall) {
 	if firewall == nil {
 		return
 	}
-	defer firewall.Close()
 	d.tell(check.Chains(firewall, d.track.Helper()))
 	d.tell(check.Policy(firewall, d.cfg, d.faces.Load(), d.track.Helper()))
 }

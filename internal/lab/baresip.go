@@ -55,6 +55,9 @@ type BaresipOptions struct {
 	User      string // default "alice"
 	Password  string // default "secret"
 	Registrar netip.AddrPort
+	Domain    string // of its address; default the registrar's address, or its own
+	TCP       bool   // to its outbound proxy or registrar, in place of UDP
+	Asks      string // transport that its addresses name, for the way behind an outbound proxy; default as TCP says
 	Port      int    // of SIP, default 5060
 	Expires   int    // of the registration, default 3600; 0 with NoRegister
 	RTPLow    int    // default 10000; the range is 100 ports
@@ -127,8 +130,16 @@ func (h *Host) baresip(o BaresipOptions) (*Baresip, error) {
 			domain = o.Registrar.String()
 		}
 	}
+	if o.Domain != "" {
+		domain = o.Domain
+	}
+	transport := "udp"
+	if o.TCP {
+		transport = "tcp"
+	}
+	setDefault(&o.Asks, transport)
 	b := &Baresip{Host: h, Addr: c.Addr, AOR: "sip:" + o.User + "@" + domain, Dir: dir, grown: make(chan struct{})}
-	account := fmt.Sprintf("<%s;transport=udp>;auth_user=%s;auth_pass=%s;audio_codecs=pcmu;ptime=20", b.AOR, o.User, o.Password)
+	account := fmt.Sprintf("<%s;transport=%s>;auth_user=%s;auth_pass=%s;audio_codecs=pcmu;ptime=20", b.AOR, o.Asks, o.User, o.Password)
 	if o.NoReg {
 		o.Expires = 0
 	}
@@ -143,7 +154,7 @@ func (h *Host) baresip(o BaresipOptions) (*Baresip, error) {
 		account += ";video_codecs="
 	}
 	if o.Outbound != "" {
-		account += fmt.Sprintf(";outbound=\"%s\"", o.Outbound)
+		account += fmt.Sprintf(";outbound=\"%s;transport=%s\"", o.Outbound, transport)
 	}
 	account += o.Account + "\n"
 	if err := os.WriteFile(filepath.Join(dir, "accounts"), []byte(account), 0o644); err != nil {
@@ -284,6 +295,12 @@ func (b *Baresip) Hangup() { b.Host.lab.T.Helper(); b.Command("hangup", "") }
 
 // Hold and Resume put the current call on hold and take it back.
 func (b *Baresip) Hold() { b.Host.lab.T.Helper(); b.Command("hold", "") }
+
+// Transfer has the current call's other party call a URI (RFC 3515).
+func (b *Baresip) Transfer(uri string) { b.Host.lab.T.Helper(); b.Command("transfer", uri) }
+
+// Unregister takes the phone's registration back.
+func (b *Baresip) Unregister() { b.Host.lab.T.Helper(); b.Command("uadel", b.AOR) }
 
 // Resume takes the current call back from hold.
 func (b *Baresip) Resume() { b.Host.lab.T.Helper(); b.Command("resume", "") }

@@ -61,15 +61,17 @@
 //
 // # Parts
 //
-// Host is a namespace: Agent (scripted user agent), RTP and Socket (UDP), Start
-// (a program), Output and Run (a command), Sysctl. Agent and Dialog write SIP
-// tersely, with Mods (With, Without, Also, WithSDP, any func(*Message)) for what
-// the case is about, and SendRaw for exact bytes. Baresip, SIPp and Kamailio are
-// real programs (AudioBothWays waits for their RTP). Reach is where the outside
-// reaches an inside host; JudgeFromHere leaves out of CheckWire what was sent
-// before the daemon was there; DeleteConntracks is time passing. Lab.Inside and Lab.Wire are the captures on the two sides of
-// the firewall. Conntracks, Expectations, Table, Streams, Bindings and Queues
-// read the firewall's kernel; Until waits for a state of it.
+// Host is a namespace: Agent (scripted user agent), RTP and Socket (UDP), Start (a
+// program), Output and Run (a command), Sysctl. Agent and Dialog write SIP tersely,
+// with Mods (With, Without, Also, WithSDP, any func(*Message)) for what the case is
+// about, and SendRaw for exact bytes. Baresip, SIPp and Kamailio are real programs
+// (AudioBothWays waits for their RTP). Ufw, Firewalld and Shorewall manage the rules
+// of a Bare firewall, each with a configuration of its own. Reach is where the
+// outside reaches an inside host; JudgeFromHere leaves out of CheckWire what was
+// sent before the daemon was there; DeleteConntracks is time passing. Lab.Inside and
+// Lab.Wire are the captures on the two sides of the firewall. Conntracks,
+// Expectations, Table, Streams, Bindings and Queues read the firewall's kernel;
+// Until waits for a state of it.
 //
 // # Environment
 //

@@ -58,6 +58,7 @@ type KamailioOptions struct {
 	RecordRoute bool   // stays in the path of dialogs
 	Password    string // of every user; default "secret"
 	Domain      string // default its address
+	TCP         bool   // beside UDP; who has connected is reached through that connection
 }
 
 // Kamailio starts a registrar and proxy on the host and waits until it serves.

@@ -215,7 +215,7 @@ func (l *Lab) Firewalld() *Managed {
 		WaitLine("unix:path=", Moment())
 	firewalld := l.FW.Start("firewalld", m.among("firewalld", "--nofork", "--nopid", "--log-target=console"))
 	// It tells nobody when it serves.
-	for deadline := time.Now().Add(Moment()); ; {
+	for deadline := time.Now().Add(Patience(20 * time.Second)); ; {
 		_, err := l.FW.Output(m.among("firewall-cmd", "--state")...)
 		if err == nil {
 			return m

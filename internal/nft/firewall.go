@@ -268,8 +268,8 @@ func (f *Firewall) readRules() error {
 	return nil
 }
 
-// failed returns what could not be read of sets meanwhile, once.
-func (f *Firewall) failed() error {
+// Err returns what could not be read of sets since it was asked last.
+func (f *Firewall) Err() error {
 	err := errors.Join(f.s.failures...)
 	f.s.failures = nil
 	return err

@@ -158,7 +158,7 @@ func TestFate(t *testing.T) {
 						t.Errorf("packet %d: fate %05b, want %05b", i, got, tt.want[i])
 					}
 				}
-				must(t, f.failed())
+				must(t, f.Err())
 			})
 		}
 	}

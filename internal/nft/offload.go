@@ -11,7 +11,7 @@ func (f *Firewall) OffloadRules() ([]Rule, error) {
 		}
 	}
 	found = append(found, f.legacyTargets("filter", func(t extension) bool { return t.name == offloadTarget })...)
-	return found, f.failed()
+	return found, f.Err()
 }
 
 // offloadTarget is the target of xtables that OpenWrt has.

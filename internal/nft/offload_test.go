@@ -7,6 +7,10 @@ import (
 	"time"
 
 	"github.com/google/nftables"
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+
+	"sipnatd/conntrack"
 )
 
 // flowtable has the world's firewall move UDP flows to a flowtable, or skips the
@@ -127,5 +131,52 @@ func TestFlowtable(t *testing.T) {
 			}
 			a.receive(provider+":30000", "mark")
 		})
+	}
+}
+
+// TestHelperStays: a helper that the table has is not declared again, nor tried. The
+// kernel drops the packets that wait in queues when it takes such an object away.
+func TestHelperStays(t *testing.T) {
+	newNamespace(t)
+	// Whichever helper the kernel has, and for that it has to be loaded or registered.
+	track, err := conntrack.Open(conntrack.Options{})
+	must(t, err)
+	defer track.Close()
+	if track.Helper() == conntrack.HelperNone {
+		t.Skip(track.HelperReason())
+	}
+	cfg := reference()
+	cfg.Helper = track.HelperName()
+	table := open(t, cfg)
+	if got := nftList(t, "list", "table", "ip", tableName); !strings.Contains(got, "ct helper set") {
+		t.Fatalf("the helper is not assigned:\n%s", got)
+	}
+	events, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
+	must(t, err)
+	defer events.Close()
+	must(t, events.JoinGroup(unix.NFNLGRP_NFTABLES))
+	cfg.SIPPorts = append(cfg.SIPPorts, 5070)
+	must(t, table.Install(cfg))
+	next := open(t, cfg) // another daemon, too
+	must(t, next.Install(cfg))
+	must(t, events.SetReadDeadline(time.Now().Add(100*time.Millisecond)))
+	seen := 0
+	for {
+		messages, err := events.Receive()
+		if err != nil {
+			break
+		}
+		for _, m := range messages {
+			seen++
+			if kind := int(m.Header.Type & 0xff); kind == unix.NFT_MSG_NEWOBJ || kind == unix.NFT_MSG_DELOBJ {
+				t.Errorf("an object comes or goes: %q", m.Data)
+			}
+		}
+	}
+	if seen == 0 {
+		t.Error("nothing was seen of the changes")
+	}
+	if got := nftList(t, "list", "table", "ip", tableName); !strings.Contains(got, "ct helper set") {
+		t.Errorf("the helper is assigned no more:\n%s", got)
 	}
 }

@@ -21,10 +21,21 @@ func sane(t *testing.T, all []Redirect) {
 	}
 }
 
+// decided fails the fuzz test where a packet has no fate, or one that is none.
+func decided(t *testing.T, f *Firewall, c Chain) {
+	t.Helper()
+	for _, p := range []Packet{{}, {In: "eth0", Out: "ppp0", DstPorts: Ports{5060, 5060}, State: StateNew}} {
+		if fate := f.Fate(c, p); fate == 0 || fate&^(Accepted|Dropped|Translated) != 0 {
+			t.Errorf("fate %05b", fate)
+		}
+	}
+}
+
 func FuzzXtables(f *testing.F) {
 	f.Add("udp", uint32(0), []byte{0, 0, 0xff, 0xff, 0xc4, 0x13, 0xc5, 0x13, 0})
 	f.Add("multiport", uint32(1), append([]byte{1, 2, 0xc4, 0x13, 0xc5, 0x13, 46: 0}, 1))
 	f.Add("multiport", uint32(0), []byte{1, 15, 31: 0})
+	f.Add("conntrack", uint32(3), []byte{xtctFlags: 1, xtctState: 6, xtctSize: 0})
 	f.Add("DNAT", uint32(0), []byte{1, 0, 0, 0, 3, 0, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2, 0x13, 0xc4, 0x13, 0xc5})
 	f.Add("DNAT", uint32(2), []byte{0x23, 0, 0, 0, 10, 0, 0, 1, 20: 10, 23: 2, 36: 0x13, 0xc4, 0x13, 0xc5, 0x10, 0})
 	f.Add("NETMAP", uint32(0), []byte{1, 0, 0, 0, 1, 0, 0, 0, 10, 0, 0, 0, 10, 0, 0, 255, 19: 0})
@@ -34,6 +45,7 @@ func FuzzXtables(f *testing.F) {
 				t.Errorf("%+v", m)
 			}
 		}
+		(xtMatch{name, revision, info}).about(&Packet{State: StateNew})
 		if to, ok := (xtTarget{name, revision, info}).target(); ok {
 			sane(t, []Redirect{to.of(anything)})
 		}
@@ -50,6 +62,10 @@ func FuzzLegacyTable(f *testing.F) {
 		w := legacyWalk{table: table}
 		w.walk(start, anything, 0)
 		sane(t, w.found)
+
+		at := [5]uint32{start, start, start, start, start}
+		f := &Firewall{legacy: map[string]*legacyTable{"filter": {hooks: at, policies: at, entries: table}}}
+		decided(t, f, Chain{Table: "filter", Hook: Forward, Legacy: true})
 	})
 }
 
@@ -80,6 +96,14 @@ func FuzzRule(f *testing.F) {
 		for _, j := range jumps {
 			sane(t, j.match)
 		}
+
+		table := tableKey{unix.NFPROTO_IPV4, "t"}
+		f := &Firewall{
+			byChain: map[chainKey][]Rule{{table, "c"}: {{Family: "ip", Table: "t", Chain: "c", exprs: rule}}},
+			s:       &ruleset{declared: map[tableKey]map[string]setDeclaration{table: {}}},
+		}
+		decided(t, f, Chain{Family: "ip", Table: "t", Name: "c"})
+		find(in, elements, len(rule)%2 == 0)
 	})
 }
 

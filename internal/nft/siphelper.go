@@ -29,7 +29,7 @@ func (f *Firewall) SIPHelperRules() ([]Rule, error) {
 	found = append(found, f.legacyTargets("raw", func(t extension) bool { // which alone has the CT target
 		return t.name == "CT" && assignedHelper(t.info) == kernelSIP
 	})...)
-	return found, f.failed()
+	return found, f.Err()
 }
 
 // assignsSIP tells whether an expression assigns the helper, given the helper that

@@ -26,6 +26,7 @@ type Table struct {
 	table    *nftables.Table
 	features Features
 	chains   []chain
+	noHelper string // that rules were found unable to assign
 
 	// The library's connection, for all but batches.
 	slow struct {
@@ -80,20 +81,12 @@ func (t *Table) Install(cfg Config) error {
 	}
 	t.slow.Lock()
 	defer t.slow.Unlock()
-	if cfg.Helper != "" {
-		if err := tryHelper(t.slow.conn, cfg.Helper); err != nil {
-			t.log.Warn("flows get no conntrack helper: where the firewall moves UDP flows to a flowtable, SIP and media are not seen any more",
-				"helper", cfg.Helper, "error", err)
-			cfg.Helper = ""
-		}
-	}
 	if cfg.RedirectPort != 0 {
 		if err := tryRule(t.slow.conn, scratchTable(), join(routedTo("lo"), tcp())); err != nil {
 			t.log.Warn("SIP over TCP passes unseen: rules cannot ask for a route (nft_fib_ipv4)", "error", err)
 			cfg.RedirectPort = 0
 		}
 	}
-	t.chains = chains(cfg, t.features)
 	return t.install(cfg)
 }
 
@@ -107,6 +100,20 @@ func (t *Table) StopRedirect() error {
 		return fmt.Errorf("nft: %w", err)
 	}
 	return nil
+}
+
+// usableHelper returns the helper if rules can assign it, else none.
+func (t *Table) usableHelper(name string) string {
+	if name == "" || t.noHelper == name {
+		return ""
+	}
+	if err := tryHelper(t.slow.conn, name); err != nil {
+		t.log.Warn("flows get no conntrack helper: where the firewall moves UDP flows to a flowtable, SIP and media are not seen any more",
+			"helper", name, "error", err)
+		t.noHelper = name
+		return ""
+	}
+	return name
 }
 
 // Features tells what the kernel was found to be able to do.
@@ -124,12 +131,20 @@ func (t *Table) Close() error {
 	return err
 }
 
-// install brings the table to what cfg says, in one transaction.
+// install brings the table to what cfg says, in one transaction. A helper that the
+// table has is neither tried nor declared again: when the kernel takes an object for
+// a helper away, it drops the packets that wait in queues.
 func (t *Table) install(cfg Config) error {
 	conn := t.slow.conn
-	state, err := t.inspect()
+	t.chains = chains(cfg, t.features)
+	state, helper, err := t.inspect()
 	if err != nil {
 		return err
+	}
+	declared := state == ours && helper == cfg.Helper
+	if !declared {
+		cfg.Helper = t.usableHelper(cfg.Helper)
+		t.chains = chains(cfg, t.features)
 	}
 	var carried [numSets][]nftables.SetElement
 	if state == foreign {
@@ -160,7 +175,7 @@ func (t *Table) install(cfg Config) error {
 			conn.AddObj(&nftables.NamedObj{Table: t.table, Name: name, Type: nftables.ObjTypeCounter, Obj: &expr.Counter{}})
 		}
 	}
-	if cfg.Helper != "" {
+	if cfg.Helper != "" && !declared {
 		conn.AddObj(helperObject(t.table, cfg.Helper))
 	}
 	for _, c := range t.chains {
@@ -228,37 +243,38 @@ const (
 	foreign
 )
 
-// inspect compares the chains and sets in the kernel with the layout.
-func (t *Table) inspect() (tableState, error) {
+// inspect compares the chains and sets in the kernel with the layout, and finds the
+// helper that the table declares, if any.
+func (t *Table) inspect() (_ tableState, helper string, _ error) {
 	conn := t.slow.conn
 	tables, err := conn.ListTablesOfFamily(t.table.Family)
 	if err != nil {
-		return absent, fmt.Errorf("nft: listing tables: %w", err)
+		return absent, "", fmt.Errorf("nft: listing tables: %w", err)
 	}
 	if !slices.ContainsFunc(tables, func(other *nftables.Table) bool { return other.Name == t.table.Name }) {
-		return absent, nil
+		return absent, "", nil
 	}
 
 	sets, err := conn.GetSets(t.table)
 	if err != nil {
-		return absent, fmt.Errorf("nft: listing sets: %w", err)
+		return absent, "", fmt.Errorf("nft: listing sets: %w", err)
 	}
 	known := make(map[string]*nftables.Set, len(sets))
 	for _, s := range sets {
 		known[s.Name] = s
 	}
 	if len(known) != int(numSets) {
-		return foreign, nil
+		return foreign, "", nil
 	}
 	for s := range numSets {
 		if got := known[s.String()]; got == nil || !sameSet(got, s.declare(t.table)) {
-			return foreign, nil
+			return foreign, "", nil
 		}
 	}
 
 	all, err := conn.ListChainsOfTableFamily(t.table.Family)
 	if err != nil {
-		return absent, fmt.Errorf("nft: listing chains: %w", err)
+		return absent, "", fmt.Errorf("nft: listing chains: %w", err)
 	}
 	there := make(map[string]*nftables.Chain)
 	for _, c := range all {
@@ -267,28 +283,32 @@ func (t *Table) inspect() (tableState, error) {
 		}
 	}
 	if len(there) != len(t.chains) {
-		return foreign, nil
+		return foreign, "", nil
 	}
 	for _, c := range t.chains {
 		if got := there[c.name]; got == nil || !sameChain(got, c.declare(t.table)) {
-			return foreign, nil
+			return foreign, "", nil
 		}
 	}
 
 	objs, err := conn.GetNamedObjects(t.table)
 	if err != nil {
-		return absent, fmt.Errorf("nft: listing counters: %w", err)
+		return absent, "", fmt.Errorf("nft: listing objects: %w", err)
 	}
 	found := 0
 	for _, o := range objs {
-		if named, ok := o.(*nftables.NamedObj); ok && slices.Contains(counters[:], named.Name) {
+		named, ok := o.(*nftables.NamedObj)
+		switch {
+		case ok && slices.Contains(counters[:], named.Name):
 			found++
+		case ok && named.Type == nftables.ObjTypeCtHelper:
+			helper = named.Name
 		}
 	}
 	if found != len(counters) {
-		return foreign, nil
+		return foreign, "", nil
 	}
-	return ours, nil
+	return ours, helper, nil
 }
 
 func sameSet(a, b *nftables.Set) bool {

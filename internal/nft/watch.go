@@ -127,7 +127,7 @@ func concernsUs(msgs []netlink.Message) bool {
 func (t *Table) verify() error {
 	t.slow.Lock()
 	defer t.slow.Unlock()
-	state, err := t.inspect()
+	state, _, err := t.inspect()
 	if err != nil {
 		if errors.Is(err, unix.ENOENT) {
 			return ErrLost // it went while we looked

@@ -134,7 +134,7 @@ func (r *Registrar) judgeContact(m *sipmsg.Message, c sipmsg.Address, from trans
 		return proxy.Answer{Status: 416}
 	}
 	uri := m.Bytes(c.URI.All)
-	if bytes.ContainsFunc(uri, func(c rune) bool { return c <= ' ' || c == '<' || c == '>' || c == '"' || c == 0x7f }) {
+	if badURI(uri) {
 		return proxy.Answer{Status: 400, Reason: "Bad Contact"}
 	}
 	if len(uri)+int(c.Params.Hi-c.Params.Lo)+int(m.CallID.Hi-m.CallID.Lo) > maxContact {

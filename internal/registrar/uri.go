@@ -104,3 +104,14 @@ func hexDigit(c byte) (byte, bool) {
 func equalFold(b []byte, lower string) bool {
 	return len(b) == len(lower) && strings.EqualFold(string(b), lower)
 }
+
+// badURI reports whether a URI has bytes that none has, and that would mean something
+// else where it is written between angle brackets.
+func badURI(uri []byte) bool {
+	for _, c := range uri {
+		if c <= ' ' || c == '<' || c == '>' || c == '"' || c == 0x7f {
+			return true
+		}
+	}
+	return false
+}

@@ -25,7 +25,7 @@ func New(selected Selection, background bool) (*Log, error) {
 	if !background {
 		return newLog(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}), selected, false), nil
 	}
-	w, err := syslog.New(syslog.LOG_DAEMON|syslog.LOG_INFO, "sipnatd")
+	w, err := dialSyslog(syslogSockets)
 	if err != nil {
 		return nil, fmt.Errorf("syslog: %w; run in the foreground (daemonize = no) to log on the standard error stream", err)
 	}
@@ -44,7 +44,7 @@ func (l *Log) Select(s Selection) { l.selected.set(s) }
 
 // newHandler returns the handler of the background. syslog has a time and a level
 // of its own.
-func newHandler(w *syslog.Writer) slog.Handler {
+func newHandler(w *syslogd) slog.Handler {
 	opts := &slog.HandlerOptions{
 		Level: slog.LevelDebug,
 		ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
@@ -62,7 +62,7 @@ func newHandler(w *syslog.Writer) slog.Handler {
 type line struct {
 	sync.Mutex
 	text bytes.Buffer
-	out  *syslog.Writer
+	out  *syslogd
 }
 
 // handler gives each record the priority that corresponds to its level.
@@ -80,15 +80,19 @@ func (h *handler) Handle(ctx context.Context, r slog.Record) error {
 		return err
 	}
 	text := h.line.text.String()
+	return h.line.out.write(severity(r.Level), text)
+}
+
+func severity(level slog.Level) syslog.Priority {
 	switch {
-	case r.Level >= slog.LevelError:
-		return h.line.out.Err(text)
-	case r.Level >= slog.LevelWarn:
-		return h.line.out.Warning(text)
-	case r.Level >= slog.LevelInfo:
-		return h.line.out.Info(text)
+	case level >= slog.LevelError:
+		return syslog.LOG_ERR
+	case level >= slog.LevelWarn:
+		return syslog.LOG_WARNING
+	case level >= slog.LevelInfo:
+		return syslog.LOG_INFO
 	default:
-		return h.line.out.Debug(text)
+		return syslog.LOG_DEBUG
 	}
 }
 

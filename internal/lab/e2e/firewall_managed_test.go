@@ -5,12 +5,14 @@ import (
 	"testing"
 
 	"sipnatd/internal/lab"
+	"sipnatd/rules"
 )
 
 // TestManagedFirewall: programs that manage a firewall's rules are given what
 // "sipnatd rules" writes for them, and nothing else. Calls have audio, also while the
 // program puts its rules in place anew. The kernel's own SIP helper, which two of the
-// programs assign, is out of the way. What is not SIP is refused as before. And all of
+// programs assign, is out of the way, and sipnatd check finds nothing wrong any more.
+// What is not SIP is refused as before. A proxy on the firewall is reached. And all of
 // it can be taken away again.
 func TestManagedFirewall(t *testing.T) {
 	t.Parallel()
@@ -28,9 +30,15 @@ func TestManagedFirewall(t *testing.T) {
 			}
 			m := manage(d.Lab)
 			before := m.State()
+			if wrong := examine(t, d.Lab); wrong == nil {
+				t.Error("sipnatd check finds nothing wrong with the firewall as it is shipped")
+			}
 
 			m.Script(m.Rules())
 			once := m.State()
+			if wrong := examine(t, d.Lab); wrong != nil {
+				t.Errorf("sipnatd check still says %q", wrong)
+			}
 			m.Script(m.Rules())
 			same(t, "put in place a second time", once, m.State())
 
@@ -57,14 +65,39 @@ func TestManagedFirewall(t *testing.T) {
 				t.Errorf("what no rule lets out gets out: %v", got)
 			}
 
+			// With a proxy on the firewall itself, that is reached, too.
 			daemon.Stop()
 			d.FW.Run("nft", "delete", "table", "ip", "sipnatd")
+			proxy := d.FW.Socket(5090)
+			open.Send(proxy.Addr, []byte("refused"))
+			m.Script(withProxy(t, m.Name, proxy.Addr.Port()))
+			open.Send(proxy.Addr, []byte("let in"))
+			proxy.Expect(open.Addr, 1)
+			phone.Send(proxy.Addr, []byte("let in"))
+			proxy.Expect(phone.Addr, 1)
+			if got := proxy.Received(); len(got) != 2 {
+				t.Errorf("the proxy has heard %d packets before it was to: %v", len(got)-2, got)
+			}
+
 			m.Script(m.Rules("-remove"))
 			same(t, "taken away", before, m.State())
 			m.Script(m.Rules("-remove"))
 			same(t, "taken away a second time", before, m.State())
 		})
 	}
+}
+
+// withProxy are the rules of a format for a lab whose daemon is a proxy as well.
+func withProxy(t *testing.T, format string, port uint16) string {
+	t.Helper()
+	var b strings.Builder
+	err := rules.Write(&b, format, rules.Config{
+		Inside: []string{"eth0"}, Outside: []string{"ppp0"}, SIPPorts: []uint16{5060}, ListenPort: port,
+	}, rules.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
 }
 
 // same compares two states, line by line.

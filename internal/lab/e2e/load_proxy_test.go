@@ -25,6 +25,7 @@ const (
 
 // loadRegister is a scenario of one REGISTER. Users come from a file; their phones
 // listen on another port than that which they register from.
+// The parameter names the transport of the Contact.
 const loadRegister = `<?xml version="1.0" encoding="ISO-8859-1" ?>
 <scenario name="register">
   <send retrans="500">
@@ -35,7 +36,7 @@ const loadRegister = `<?xml version="1.0" encoding="ISO-8859-1" ?>
       To: <sip:[field0]@203.0.113.1>
       Call-ID: [field0]///[call_id]
       CSeq: [call_number] REGISTER
-      Contact: <sip:[field0]@[local_ip]:5060>
+      Contact: <sip:[field0]@[local_ip]:5060%s>
       Expires: 120
       Max-Forwards: 70
       Content-Length: 0
@@ -90,6 +91,11 @@ func loadInvite(uri string) string {
 // TestLoadProxy measures what the daemon takes for a thousand phones that register
 // and fifty calls a second. It runs if SIPNATD_LOAD says for how long, e.g. "60s".
 func TestLoadProxy(t *testing.T) {
+	t.Run("udp", func(t *testing.T) { loadProxy(t, false) })
+	t.Run("tcp", func(t *testing.T) { loadProxy(t, true) })
+}
+
+func loadProxy(t *testing.T, tcp bool) {
 	duration, err := time.ParseDuration(os.Getenv("SIPNATD_LOAD"))
 	if err != nil {
 		t.Skip("SIPNATD_LOAD is not set to how long to measure")
@@ -99,7 +105,7 @@ func TestLoadProxy(t *testing.T) {
 		Leaky:  true, // too many packets to judge
 		Firewall: lab.Firewall{
 			Backend: lab.Nftables,
-			Extra:   `add rule inet firewall input iifname "ppp0" udp dport 5060 accept` + "\n",
+			Extra:   `add rule inet firewall input iifname "ppp0" meta l4proto { tcp, udp } th dport 5060 accept` + "\n",
 		},
 	})
 	d := l.StartDaemon("rtp_port_low = 20000", "rtp_port_high = 39999")
@@ -117,10 +123,15 @@ func TestLoadProxy(t *testing.T) {
 	seconds := int(duration / time.Second)
 	calls := loadCalls * seconds / 2
 	refreshes := int(loadPhones * duration / loadRefresh)
+	transport := ""
+	if tcp {
+		transport = ";transport=tcp"
+	}
+	register := fmt.Sprintf(loadRegister, transport)
 	options := func(o lab.SIPpOptions) lab.SIPpOptions {
 		o.AtOnce = 4 * loadPhones
 		o.Talk = loadTalk
-		o.PortPerCall = true
+		o.PortPerCall, o.TCP = true, tcp
 		o.Args = append(o.Args, "-timeout", strconv.Itoa(seconds+60), "-inf", file)
 		return o
 	}
@@ -128,7 +139,7 @@ func TestLoadProxy(t *testing.T) {
 	// The first registrations come as after a power failure: all of them within
 	// seconds.
 	phones.SIPp(options(lab.SIPpOptions{
-		Scenario: loadRegister, Remote: l.FW.At(5060), Port: 5070, Calls: loadPhones, Rate: 200,
+		Scenario: register, Remote: l.FW.At(5060), Port: 5070, Calls: loadPhones, Rate: 200,
 	})).WaitCalls(lab.Moment() * 2)
 	registered := residentMemory(t, d)
 
@@ -137,15 +148,15 @@ func TestLoadProxy(t *testing.T) {
 	start, before := time.Now(), cpuTime(t, d)
 	all := []*lab.SIPp{
 		phones.SIPp(options(lab.SIPpOptions{
-			Scenario: loadRegister, Remote: l.FW.At(5060), Port: 5070, Calls: refreshes,
+			Scenario: register, Remote: l.FW.At(5060), Port: 5070, Calls: refreshes,
 			Rate: max(refreshes/seconds, 1),
 		})),
 		caller.SIPp(options(lab.SIPpOptions{
-			Scenario: loadInvite("sip:service@" + provider.At(5060).String()), Remote: l.FW.At(5060),
+			Scenario: loadInvite("sip:service@" + provider.At(5060).String() + transport), Remote: l.FW.At(5060),
 			Port: 5080, Calls: calls, Rate: loadCalls / 2, Media: 20000,
 		})),
 		provider.SIPp(options(lab.SIPpOptions{
-			Scenario: loadInvite("sip:[field0]@203.0.113.1:5060"), Remote: l.FW.At(5060),
+			Scenario: loadInvite("sip:[field0]@203.0.113.1:5060" + transport), Remote: l.FW.At(5060),
 			Port: 5080, Calls: calls, Rate: loadCalls / 2, Media: 20000,
 		})),
 	}

@@ -25,7 +25,7 @@ func example(t *testing.T, begin string) string {
 }
 
 // TestReadme: the firewall and the configuration that README.md shows are enough
-// for calls, word for word.
+// for calls, word for word, to a daemon with CAP_NET_ADMIN and nothing else.
 func TestReadme(t *testing.T) {
 	t.Parallel()
 	d := strangers(t, lab.Options{})
@@ -35,7 +35,7 @@ func TestReadme(t *testing.T) {
 	if _, err := d.FW.Pipe("flush ruleset\n"+example(t, "table inet filter {"), "nft", "-f", "-"); err != nil {
 		t.Fatal(err)
 	}
-	daemon, err := d.TryDaemon(example(t, "# /etc/siproxd.conf"))
+	daemon, err := d.TryDaemon(example(t, "# /etc/sipnatd.conf") + "user = nobody\n")
 	if err != nil {
 		t.Fatal(err)
 	}
