@@ -95,6 +95,8 @@ test-packages:
 test-vm: build
 	@echo "=== kernel and end-to-end tests, on stock Linux $(VM_KERNELS)"
 	@scripts/packages test vm
+	@scripts/build-packages $(shell $(GO) env GOARCH)
+	@scripts/debian-tree || [ $$? = 77 ]
 	@rm -rf build/vm/tests && mkdir -p build/vm/tests
 	CGO_ENABLED=0 $(GO) test -c -o build/vm/tests/ $(KERNEL) $(LAB)
 	@for package in $(KERNEL) $(LAB); do \
