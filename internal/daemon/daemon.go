@@ -236,6 +236,7 @@ func (d *Daemon) tick(ctx context.Context) error {
 func (d *Daemon) handler() func(worker int, p *divert.Packet) divert.Result {
 	workers := make([]*nat.Worker, max(d.cfg.Queues, 1))
 	packets := make([]nat.Packet, len(workers))
+	transparent := d.cfg.Mode != config.ModeProxy
 	return func(worker int, p *divert.Packet) divert.Result {
 		faces := d.faces.Load()
 		outbound := faces.Side(p.OutIf) == ifaces.Outside
@@ -244,7 +245,7 @@ func (d *Daemon) handler() func(worker int, p *divert.Packet) divert.Result {
 			outside = p.OutIf
 		}
 		public := faces.Public(outside)
-		if !public.IsValid() || faces.Side(p.InIf) == faces.Side(p.OutIf) {
+		if !transparent || !public.IsValid() || faces.Side(p.InIf) == faces.Side(p.OutIf) {
 			return divert.Result{Verdict: divert.Accept}
 		}
 		if workers[worker] == nil {

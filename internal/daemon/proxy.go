@@ -2,8 +2,11 @@ package daemon
 
 import (
 	"context"
+	"log/slog"
+	"maps"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -109,6 +112,9 @@ func (d *Daemon) followProxy() {
 
 func (d *Daemon) proxyView(cfg *config.Config) *view {
 	v := &view{faces: d.faces.Load(), announced: d.announced, port: cfg.ListenPort}
+	for _, name := range cfg.Proxy.Domains {
+		v.names = append(v.names, strings.ToLower(name))
+	}
 	if cfg.HostOutbound != "" {
 		v.names = append(v.names, strings.ToLower(cfg.HostOutbound))
 	}
@@ -207,6 +213,21 @@ func (m *proxyMode) registrarConfig(cfg *config.Config) registrar.Config {
 func accessConfig(cfg *config.Config) registrar.AccessConfig {
 	c := &cfg.Proxy
 	return registrar.AccessConfig{AllowRegister: c.AllowRegister, AllowSIP: c.AllowSIP, DenySIP: c.DenySIP}
+}
+
+// report writes what the proxy mode holds and has done to the log.
+func (m *proxyMode) report(log *slog.Logger) {
+	s, r, l := m.proxy.Stats(), m.registrar.Stats(), m.locator.Stats()
+	log.Info("proxy mode holds", "contacts", r.Contacts, "registrations outside", r.Outside, "lines", r.Lines,
+		"server transactions", s.Servers, "client transactions", s.Clients, "dialogs", s.Dialogs)
+	log.Info("proxy mode has seen", "requests", s.Requests, "forwarded", s.Forwarded, "retransmissions", s.Retransmissions,
+		"sent again", s.Resent, "timeouts", s.Timeouts, "loops", s.Loops, "over limits", s.Stats.Refused, "panics", s.Panics,
+		"registered", r.Registered, "wrong passwords", r.WrongDigests, "look-ups", l.Located, "DNS queries", l.Queries)
+	var refused []any
+	for _, status := range slices.Sorted(maps.Keys(s.Refused)) {
+		refused = append(refused, slog.Uint64(strconv.Itoa(status), s.Refused[status]))
+	}
+	log.Info("proxy mode has refused, by status", refused...)
 }
 
 // proxyConfig is the proxy's policy.

@@ -41,6 +41,9 @@ func (d *Daemon) reportStatus() {
 		}
 	}
 	d.log.Info("passed untouched, by reason", reasons...)
+	if d.proxy != nil {
+		d.proxy.report(d.log.Logger)
+	}
 	for _, q := range d.queues.Stats() {
 		d.log.Info("queue", "number", q.Queue, "packets", q.Packets, "rewritten", q.Rewritten,
 			"dropped", q.Dropped, "panics", q.Panics, "not understood", q.Unread.Total(),

@@ -42,6 +42,7 @@ func (b *branch) begin() {
 	list, ok := p.parts.Locator.Locate(b.target.server, func(list []Target) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
+		defer p.survive()
 		b.located(list)
 	})
 	if ok {
@@ -184,6 +185,7 @@ func (b *branch) Failed(_ *transaction.Client, err error) {
 	if b.final {
 		return
 	}
+	defer b.relay.proxy.survive()
 	b.unreachable()
 	b.client = nil
 	status := 503

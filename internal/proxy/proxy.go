@@ -5,6 +5,7 @@ import (
 	"errors"
 	"hash/maphash"
 	"log/slog"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -45,6 +46,7 @@ type Stats struct {
 	Forwarded uint64         // requests, once for each place they were sent to
 	Refused   map[int]uint64 // requests that the proxy itself has refused, by status
 	Loops     uint64
+	Panics    uint64
 	Dialogs   int // whose parties or routes are remembered, now
 }
 
@@ -138,8 +140,18 @@ func (p *Proxy) after(d time.Duration, f func()) *time.Timer {
 	return time.AfterFunc(d, func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
+		defer p.survive()
 		f()
 	})
+}
+
+// survive is deferred where no caller would: a message that makes the proxy panic must
+// not take the service of all others down.
+func (p *Proxy) survive() {
+	if x := recover(); x != nil {
+		p.stats.Panics++
+		p.log.Error("panic over a message, which was dropped", "panic", x, "stack", string(debug.Stack()))
+	}
 }
 
 // Cancelled implements [transaction.User]: every branch of the request is cancelled

@@ -144,7 +144,11 @@ func (r *relay) routeOwn(u sipmsg.URI) {
 	p, m := r.proxy, &r.msg
 	if token, ok := sipmsg.Param(r.uri, u.Params, lineParam); ok {
 		if c, ok := p.parts.Registrar.Phone(part(r.uri, token)); ok {
-			r.send(r.phones([]Contact{c})...)
+			groups := r.phones([]Contact{c})
+			if via := r.insideProxy(); via.Host != "" {
+				groups[0][0].hops, groups[0][0].server = nil, via
+			}
+			r.send(groups...)
 			return
 		}
 		if !m.ToTag.Empty() {
@@ -185,6 +189,22 @@ func (r *relay) routeOwn(u sipmsg.URI) {
 	default:
 		r.refuse(404, "")
 	}
+}
+
+// insideProxy returns the proxy inside that stays in the dialog of a request from
+// outside, if there is one.
+func (r *relay) insideProxy() (s Server) {
+	d := r.proxy.dialogs.find(r.msg.Bytes(r.msg.CallID), r.msg.Bytes(r.msg.ToTag))
+	if d == nil || len(d.routes) == 0 || r.face.Side == Inside {
+		return s
+	}
+	h := sipmsg.Header{Kind: sipmsg.HdrRoute, Value: sipmsg.Span{Lo: int32(len("Route: ")), Hi: int32(len(d.routes))}}
+	m := sipmsg.Message{Raw: d.routes}
+	it := m.Addresses(h)
+	if a, ok := it.Next(); ok {
+		s = serverOf(d.routes, a.URI)
+	}
+	return s
 }
 
 // phones returns the targets that contacts stand for, those of the same preference in
