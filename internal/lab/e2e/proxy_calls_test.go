@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"net/netip"
 	"testing"
 
 	"sipnatd/internal/lab"
@@ -8,6 +9,9 @@ import (
 
 // throughProxy is where phones are told to send everything.
 const throughProxy = "sip:10.0.0.1"
+
+// insideSIP is where scripted ones send it.
+var insideSIP = netip.AddrPortFrom(lab.InsideAddr, 5060)
 
 // proxied is a lab whose daemon is the proxy of the phones inside. On a firewall
 // without a daemon there is none.
