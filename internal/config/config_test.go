@@ -41,6 +41,7 @@ func TestDefault(t *testing.T) {
 		QueueNum:    5060, Queues: 1,
 		SilenceLog: 1,
 		Mode:       ModeBoth,
+		SIPTCPPort: 5058,
 		ListenPort: 5060,
 		Proxy: Proxy{
 			DefaultExpires: time.Hour, TCPTimeout: 300 * time.Second, TCPConnectTimeout: 500 * time.Millisecond,
@@ -70,6 +71,8 @@ sip_accept = any
 sip_peers = 198.51.100.0/24
 sip_dscp = 24
 on_failure = drop
+sip_tcp = yes
+sip_tcp_port = 5070
 rtp_port_low = 10000
   rtp_port_high = 19999  
 rtp_timeout = 60
@@ -94,6 +97,7 @@ debug_level = sip,rtp 0x1
 	want.SIPPeers = []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}
 	want.SIPDSCP, want.RTPDSCP = 24, 46
 	want.OnFailure = FailDrop
+	want.SIPTCP, want.SIPTCPPort = true, 5070
 	want.RTPPortLow, want.RTPPortHigh = 10000, 19999
 	want.RTPTimeout = time.Minute
 	want.MediaSource = MediaAny
@@ -131,6 +135,7 @@ func TestParseValues(t *testing.T) {
 		{"rtp_port_high = 7080", func(c *Config) any { return c.RTPPortHigh }, uint16(7080)},
 		{"daemonize = on", func(c *Config) any { return c.Daemonize }, true},
 		{"daemonize = FALSE", func(c *Config) any { return c.Daemonize }, false},
+		{"sip_domains = Foo.Bar.org., b.example foo.bar.org", func(c *Config) any { return c.Proxy.Domains }, []string{"foo.bar.org", "b.example"}},
 		{"user = 65534", func(c *Config) any { return c.User }, "65534"},
 		{"debug_level = -1", func(c *Config) any { return c.Debug }, DebugAll},
 		{"debug_level = 0x00000204", func(c *Config) any { return c.Debug }, DebugSIP | DebugRTP},
@@ -175,6 +180,8 @@ func TestParseErrors(t *testing.T) {
 		{"debug class", "debug_level = spi", []string{`test.conf:1: debug_level = spi: "spi" is none of ` + strings.Join(debugNames(), ", ") + `; did you mean sip?; wanted: a number such as 0x204, or classes: ` + strings.Join(debugNames(), ", ")}},
 		{"no room", "rtp_port_high = 7060\nrtp_port_low = 7070", []string{`test.conf:2: rtp_port_low = 7070, rtp_port_high = 7060: the range has no room for one pair of RTP and RTCP ports; the nearest rtp_port_high is 7071`}},
 		{"both sides", "if_inbound = eth0\nif_outbound = eth1,eth0", []string{`test.conf:2: eth0 is in if_inbound and in if_outbound: an interface is on one side`}},
+		{"one port for two", "sip_tcp_port = 5060\nsip_tcp = yes", []string{`test.conf:2: sip_tcp_port = 5060 is sip_listen_port, too: the proxy mode listens there for TCP as well`}},
+		{"an address of the firewall", "sip_domains = foo.bar.org 192.0.2.1", []string{`test.conf:1: sip_domains = foo.bar.org 192.0.2.1: "192.0.2.1" is an address: those of the firewall are its own without being named; wanted: host names, separated by commas or spaces`}},
 		{"last queue", "queue_num = 65535\nqueues = 2", []string{`test.conf:2: queue_num = 65535, queues = 2: the last queue would be 65536, and there is none above 65535; the nearest queue_num is 65534`}},
 		{"all together, by line", "rtp_port_low = 7.5\nnonsense\nqueues = 0\nqueue_num = 65535\nuserr = x", []string{
 			`test.conf:1: rtp_port_low = 7.5: "7.5" is not a number; wanted: 1024 to 65534`,
@@ -219,8 +226,8 @@ func TestSettingsAreComplete(t *testing.T) {
 			t.Errorf("%s: incomplete or twice: %+v", s.Name, s)
 		}
 		seen[s.Name] = true
-		if s.Effect != Effective && (s.Fate == "" || s.Essential || s.Reload) {
-			t.Errorf("%s: has no effect yet: %+v", s.Name, s)
+		if s.Effect != Effective && s.Fate == "" || s.Effect == NoEffect && (s.Essential || s.Reload) {
+			t.Errorf("%s: has no effect: %+v", s.Name, s)
 		}
 		switch s.Kind {
 		case Port, Ports, Number, Seconds, Milliseconds:

@@ -85,7 +85,7 @@ func TestChanges(t *testing.T) {
 	for _, change := range got {
 		text = append(text, fmt.Sprintf("%s: %q, %q, %t", change.Name, change.Old, change.New, change.Reload))
 	}
-	want := []string{`sip_ports: "5060", "5060, 5062", true`, `queues: "1", "2", false`, `mask_host: "", "a, b", false`, `masked_host: "", "c, d", false`}
+	want := []string{`sip_ports: "5060", "5060, 5062", true`, `queues: "1", "2", false`, `mask_host: "", "a, b", true`, `masked_host: "", "c, d", true`}
 	if !slices.Equal(text, want) {
 		t.Errorf("got  %q\nwant %q", text, want)
 	}

@@ -149,9 +149,11 @@ func (p *parser) set(s Setting, text string) {
 	}
 	if s.Name == "load_plugin" {
 		for _, file := range p.config.Plugins.Load[count:] {
-			p.warn("%s", answerPlugin(file))
+			if answer := answerPlugin(file); answer != "" {
+				p.warn("%s", answer)
+			}
 		}
-	} else if answer := s.answer(); answer != "" && !again {
-		p.warn("%s", answer)
+	} else if s.Effect == NoEffect && !again {
+		p.warn("%s", noEffect(s.Name, s.Fate))
 	}
 }

@@ -7,12 +7,12 @@ import (
 )
 
 // A Plugin is one of those that come with siproxd, and what became of it here,
-// where there are no plugins.
+// where what they did is built in.
 type Plugin struct {
 	Name   string // as in plugin_NAME
 	Does   string // what it does in siproxd; no full stop
-	Effect Effect
-	Fate   string // why, or what does its job; no full stop
+	Effect Effect // InProxyMode: its options do what they did
+	Fate   string // where it has none: why, or what does its job; no full stop
 
 	options []Setting
 }
@@ -164,34 +164,85 @@ var plugins = []Plugin{
 func pluginSettings() []Setting {
 	list := []Setting{
 		{
-			Name: "plugindir", Kind: Path, Siproxd: true,
+			Name: "plugindir", Kind: Path, Effect: NoEffect, Siproxd: true,
 			Help:  "Directory of siproxd's plugins.",
 			Fate:  "there are no plugins to load",
 			field: func(c *Config) any { return &c.Obsolete.PluginDir },
 		}, {
-			Name: "load_plugin", Kind: Path, Repeated: true, Siproxd: true,
-			Help:  "Plugin of siproxd. Each is answered with what does its job here.",
-			Fate:  "there are no plugins to load",
+			Name: "load_plugin", Kind: Path, Repeated: true, Reload: true, Siproxd: true,
+			Help:  "Plugin of siproxd whose options count. They need no such line in a file that has none, nor a plugindir.",
+			Fate:  "what is forwarded has no plugins",
 			field: func(c *Config) any { return &c.Plugins.Load },
 		},
 	}
 	for _, p := range plugins {
 		for _, s := range p.options {
 			s.Name = "plugin_" + p.Name + "_" + s.Name
-			s.Effect, s.Fate, s.Siproxd = p.Effect, p.Fate, true
+			if s.Effect == Effective {
+				s.Effect, s.Fate = p.Effect, p.Fate
+			}
+			s.Siproxd, s.Reload = true, p.Effect == InProxyMode
 			list = append(list, s)
 		}
 	}
 	return list
 }
 
-// answerPlugin is what a line that loads a plugin is answered with.
+// answerPlugin is what a line that loads a plugin is answered with; nothing where the
+// plugin's options do what they did.
 func answerPlugin(file string) string {
-	name := strings.TrimPrefix(path.Base(file), "plugin_")
-	name, _, _ = strings.Cut(name, ".")
+	line, name := "load_plugin = "+printable(file), pluginName(file)
 	i := slices.IndexFunc(plugins, func(p Plugin) bool { return p.Name == name })
-	if i < 0 {
-		return answer("load_plugin = "+printable(file), NoEffect, "there are no plugins, and siproxd has none of this name")
+	switch {
+	case i < 0:
+		return noEffect(line, "there are no plugins, and siproxd has none of this name")
+	case plugins[i].Effect == NoEffect:
+		return noEffect(line, plugins[i].Fate)
 	}
-	return answer("load_plugin = "+printable(file), plugins[i].Effect, plugins[i].Fate)
+	return ""
+}
+
+// pluginName is the plugin that a file of load_plugin has.
+func pluginName(file string) string {
+	name, _, _ := strings.Cut(strings.TrimPrefix(path.Base(file), "plugin_"), ".")
+	return name
+}
+
+// checkPlugins takes the options of plugins back that siproxd's file does not load:
+// the example that comes with siproxd sets many, and loads few. In a file that does
+// not speak of plugins an option is enough.
+func (p *parser) checkPlugins() {
+	c := p.config
+	_, directory := p.lines["plugindir"]
+	_, before := p.lines["pi_shortdial"] // of siproxd 0.6, in place of load_plugin
+	for _, plugin := range plugins {
+		loaded := !directory && len(c.Plugins.Load) == 0
+		if before && plugin.Name == "shortdial" {
+			loaded = loaded && c.Obsolete.Shortdial
+		}
+		if loaded || plugin.Effect != InProxyMode ||
+			slices.ContainsFunc(c.Plugins.Load, func(file string) bool { return pluginName(file) == plugin.Name }) {
+			continue
+		}
+		for _, option := range plugin.options {
+			s, _ := Lookup("plugin_" + plugin.Name + "_" + option.Name)
+			if _, set := p.lines[s.Name]; !set || s.Effect != InProxyMode {
+				continue
+			}
+			if c.Mode != ModeTransparent { // where none has one
+				p.warnAt(noEffect(s.Name, "no load_plugin names plugin_"+plugin.Name), s.Name)
+			}
+			s.reset(c)
+		}
+	}
+}
+
+// reset gives a setting its default.
+func (s Setting) reset(c *Config) {
+	if f, ok := s.field(c).(*[]string); ok && s.Repeated {
+		*f = nil
+	} else if _, err := s.set(c, s.Default); err != nil {
+		panic("config: the default of " + s.Name + ": " + err.Error())
+	}
+	delete(c.origins, s.Name)
 }

@@ -19,8 +19,8 @@ To change a setting, remove the # in front of its name.`
 
 // groupHeads say what a group of settings has in common.
 var groupHeads = map[Group]string{
-	GroupProxy:    "Phones that are set up to use the firewall itself, as with siproxd. These are read and checked, and take effect with the proxy mode, which this version does not have yet.",
-	GroupPlugins:  "There are no plugins. What the options of siproxd's say is read and checked, and answered at the start with what does the job now.",
+	GroupProxy:    "Phones that are set up to use the firewall itself, as with siproxd: as their registrar, or as the proxy on the way to their provider. With mode = transparent these settings have no effect.",
+	GroupPlugins:  "There are no plugins: what siproxd's do is built in, and belongs to the proxy mode. What has no place here is read and checked, and answered at the start with what does the job now.",
 	GroupObsolete: "They have no place here. Each is read and checked, and answered at the start with what does the job now.",
 }
 
@@ -56,10 +56,8 @@ func (s Setting) facts() string {
 		facts += " It may be given many times."
 	}
 	switch {
-	case s.Effect == Effective && !s.Reload:
+	case s.Effect != NoEffect && !s.Reload:
 		facts += " A change takes effect with the next start."
-	case s.Effect == InProxyMode && s.Fate != "":
-		facts += " Until then " + s.Fate + "."
 	case s.Effect == NoEffect:
 		facts += " No effect: " + s.Fate + "."
 	}

@@ -41,7 +41,7 @@ type Effect int
 // The effects of a setting.
 const (
 	Effective   Effect = iota
-	InProxyMode        // it takes effect in the proxy mode, which there is not yet
+	InProxyMode        // it has no effect with mode = transparent
 	NoEffect           // it has no place here
 )
 
@@ -78,7 +78,7 @@ type Setting struct {
 	Help    string   // what it does, in one to three sentences
 
 	Effect Effect
-	Fate   string // where it has none yet: why, or what does its job; no full stop
+	Fate   string // where it has none: why, or what does its job; no full stop
 
 	Reload    bool // takes effect on SIGHUP; others with the next start
 	Essential bool // one of those that most administrators may want to change
@@ -124,23 +124,13 @@ func (s Setting) Accepts() string {
 	return string(s.Kind)
 }
 
-// answer is what a line for the setting is answered with at the start; nothing
-// where it has the effect that it should have.
-func (s Setting) answer() string { return answer(s.Name, s.Effect, s.Fate) }
-
-func answer(name string, effect Effect, fate string) string {
-	switch effect {
-	case InProxyMode:
-		text := name + " takes effect in the proxy mode, which this version does not have yet"
-		if fate != "" {
-			text += "; until then " + fate
-		}
-		return text
-	case NoEffect:
-		return name + " has no effect: " + fate
-	}
-	return ""
+// in reports whether it has an effect in a mode.
+func (e Effect) in(m Mode) bool {
+	return e == Effective || e == InProxyMode && m != ModeTransparent
 }
+
+// noEffect is what a line is answered with that has none.
+func noEffect(line, fate string) string { return line + " has no effect: " + fate }
 
 // Settings returns the definition of every setting, in the order in which they
 // are explained to people: group by group.
@@ -162,7 +152,7 @@ var settings = slices.Concat(
 	group(GroupProcess, Effective, processSettings),
 	group(GroupLog, Effective, logSettings),
 	group(GroupProxy, InProxyMode, proxySettings),
-	group(GroupPlugins, NoEffect, pluginSettings()),
+	group(GroupPlugins, InProxyMode, pluginSettings()),
 	group(GroupObsolete, NoEffect, obsoleteSettings),
 )
 

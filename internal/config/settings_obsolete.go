@@ -39,9 +39,9 @@ var obsoleteSettings = []Setting{
 		Fate:  fateLogcall,
 		field: func(c *Config) any { return &c.Obsolete.LogCalls },
 	}, {
-		Name: "pi_shortdial", Kind: Switch, Default: "no", Siproxd: true,
-		Help:  "Short dialling of siproxd 0.6, later its plugin shortdial.",
-		Fate:  "plugin_shortdial_entry is enough",
+		Name: "pi_shortdial", Kind: Switch, Default: "no", Effect: InProxyMode, Reload: true, Siproxd: true,
+		Help:  "Short dialling of siproxd 0.6, later its plugin shortdial: with no in the file, its options have no effect.",
+		Fate:  fateNumber,
 		field: func(c *Config) any { return &c.Obsolete.Shortdial },
 	},
 }

@@ -47,16 +47,21 @@ func TestSiproxdFiles(t *testing.T) {
 					t.Errorf("%s is not known", name)
 					continue
 				}
-				first := !answered[name] || name == "load_plugin"
+				first := !answered[name]
 				answered[name] = true
 				at := position(path, i+1) + ": " + name + " "
 				count := 0
 				for _, w := range c.Warnings {
-					if strings.HasPrefix(w, at) && (strings.Contains(w, "has no effect: ") || strings.Contains(w, " takes effect in the proxy mode")) {
+					if strings.HasPrefix(w, at) && strings.Contains(w, " has no effect: ") {
 						count++
 					}
 				}
-				if want := s.Effect != Effective && first; count != 1 && want || count != 0 && !want {
+				want := s.Effect == NoEffect && first || name == "proxy_auth_pwfile" && c.Proxy.AuthRealm == ""
+				if name == "load_plugin" {
+					_, file, _ := strings.Cut(line, "=")
+					want = answerPlugin(strings.TrimSpace(file)) != ""
+				}
+				if count != 1 && want || count != 0 && !want {
 					t.Errorf("line %d: %s is answered %d times:\n%s", i+1, name, count, strings.Join(c.Warnings, "\n"))
 				}
 			}
@@ -178,6 +183,16 @@ func TestSiproxdLeniency(t *testing.T) {
 			"1: pid_file = siproxd.pid is taken from the directory that the daemon is started in"},
 		{"mask_host = a.example", func(c *Config) any { return c.Proxy.MaskHosts }, []string{"a.example"},
 			"1: there are 1 mask_host, 0 masked_host: they go together, the first with the first and so on"},
+		{"sip_listen_port = 7074", func(c *Config) any { return c.ListenPort }, uint16(7074),
+			"1: sip_listen_port = 7074 is one of the media ports, 7070 to 7999: it is left out of them"},
+		{"proxy_auth_realm = home", func(c *Config) any { return c.Proxy.AuthRealm }, "home",
+			"1: proxy_auth_realm has phones authenticate, and there is neither proxy_auth_pwfile nor proxy_auth_passwd: no phone can register"},
+		{"proxy_auth_pwfile = /etc/siproxd_passwd.cfg", func(c *Config) any { return c.Proxy.AuthFile }, "/etc/siproxd_passwd.cfg",
+			"1: proxy_auth_pwfile has no effect: it needs proxy_auth_realm"},
+		{"autosave_registrations = 60", func(c *Config) any { return c.Proxy.Autosave }, time.Minute,
+			"1: autosave_registrations has no effect: it needs registration_file"},
+		{"outbound_proxy_port = 5070", func(c *Config) any { return c.Proxy.OutboundPort }, uint16(5070),
+			"1: outbound_proxy_port has no effect: it needs outbound_proxy_host"},
 		{"pi_shortdial_akey = *00", func(c *Config) any { return c.Plugins.ShortdialKey }, "*00",
 			"1: pi_shortdial_akey is called plugin_shortdial_akey now"},
 		{"plugin_log_calls = 1", func(c *Config) any { return c.Plugins.Load }, []string(nil),
@@ -209,10 +224,68 @@ func TestPlugins(t *testing.T) {
 		}
 		for _, file := range []string{"plugin_" + p.Name + ".la", "/usr/lib/siproxd/plugin_" + p.Name + ".so"} {
 			c := parse(t, "load_plugin = "+file+"\nload_plugin = "+file)
-			if len(c.Warnings) != 2 || !strings.HasSuffix(c.Warnings[0], p.Fate) || !strings.HasPrefix(c.Warnings[1], "test.conf:2: load_plugin = "+file+" ") {
+			switch {
+			case p.Effect == InProxyMode && len(c.Warnings) == 0:
+			case p.Effect == NoEffect && len(c.Warnings) == 2 && strings.HasSuffix(c.Warnings[0], p.Fate) &&
+				strings.HasPrefix(c.Warnings[1], "test.conf:2: load_plugin = "+file+" has no effect: "):
+			default:
 				t.Errorf("%s: it says %q", file, c.Warnings)
 			}
 		}
+	}
+}
+
+// In a file that loads plugins only what it loads has an effect: siproxd's example
+// sets options of many others.
+func TestPluginsNotLoaded(t *testing.T) {
+	const options = "plugin_prefix_akey = 0\nplugin_shortdial_akey = *00\nplugin_shortdial_entry = 17474743246\nplugin_blacklist_hitcount = 3\n"
+	for _, tt := range []struct {
+		name, text              string
+		prefix, short, hitcount bool
+	}{
+		{"no plugins are spoken of", "", true, true, true},
+		{"none is loaded", "plugindir = /usr/lib/siproxd/\n", false, false, false},
+		{"one is loaded", "load_plugin = plugin_prefix.la\n", true, false, false},
+		{"others are loaded", "plugindir = /x\nload_plugin = plugin_blacklist.so\nload_plugin = plugin_shortdial.so\n", false, true, true},
+		{"siproxd 0.6", "pi_shortdial = 1\n", true, true, true},
+		{"siproxd 0.6, off", "pi_shortdial = 0\n", true, false, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c := parse(t, tt.text+options)
+			if got := c.Plugins.Prefix != ""; got != tt.prefix {
+				t.Errorf("prefix: %t", got)
+			}
+			if got := c.Plugins.ShortdialKey != "" && len(c.Plugins.ShortdialEntries) > 0; got != tt.short {
+				t.Errorf("short numbers: %t", got)
+			}
+			if got := c.Plugins.BlacklistHits == 3; got != tt.hitcount {
+				t.Errorf("hits: %d", c.Plugins.BlacklistHits)
+			}
+			for name, effect := range map[string]bool{"plugin_prefix_akey": tt.prefix, "plugin_shortdial_entry": tt.short, "plugin_blacklist_hitcount": tt.hitcount} {
+				said := slices.ContainsFunc(c.Warnings, func(w string) bool {
+					return strings.Contains(w, ": "+name+" has no effect: no load_plugin names plugin_")
+				})
+				if said == effect {
+					t.Errorf("%s: effect %t; it says %q", name, effect, c.Warnings)
+				}
+			}
+		})
+	}
+}
+
+// Without the proxy mode its settings are answered with what does their job, once
+// each, wherever the mode stands.
+func TestTransparent(t *testing.T) {
+	const text = "proxy_auth_realm = home\nmask_host = 10.0.0.1\nmask_host = 10.0.0.2\nload_plugin = plugin_prefix.la\nplugin_prefix_akey = 0\nplugin_shortdial_akey = *0\n"
+	c := parse(t, text+"masked_host = a.example\nmasked_host = b.example\nmode = transparent")
+	var want []string
+	for line, name := range map[int]string{1: "proxy_auth_realm", 3: "mask_host", 4: "load_plugin", 5: "plugin_prefix_akey", 6: "plugin_shortdial_akey", 8: "masked_host"} {
+		s, _ := Lookup(name)
+		want = append(want, position("test.conf", line)+": "+name+" has no effect with mode = transparent: "+s.Fate)
+	}
+	slices.Sort(want)
+	if !slices.Equal(c.Warnings, want) {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(c.Warnings, "\n"), strings.Join(want, "\n"))
 	}
 }
 

@@ -11,13 +11,15 @@ import (
 func (p *parser) checkWhole() {
 	p.checkPorts()
 	p.checkSides()
+	p.checkPlugins()
+	p.checkMode()
 	c := p.config
 	if last := int(c.QueueNum) + int(c.Queues) - 1; last > 65535 {
 		p.failAt(fmt.Sprintf("queue_num = %d, queues = %d: the last queue would be %d, and there is none above 65535; the nearest queue_num is %d",
 			c.QueueNum, c.Queues, last, 65536-int(c.Queues)), "queue_num", "queues")
 	}
 	for _, s := range settings {
-		if s.Kind == Path && s.Effect == Effective {
+		if s.Kind == Path && !s.Repeated && s.Effect.in(c.Mode) {
 			if name := s.text(c); name != "" && name[0] != '/' {
 				p.warnAt(fmt.Sprintf("%s = %s is taken from the directory that the daemon is started in", s.Name, printable(name)), s.Name)
 			}
@@ -52,6 +54,43 @@ func (p *parser) checkPorts() {
 			p.warnAt(fmt.Sprintf("the SIP port %d is one of the media ports, %d to %d: it is left out of them",
 				port, c.RTPPortLow, c.RTPPortHigh), "sip_ports", "rtp_port_low", "rtp_port_high")
 		}
+	}
+}
+
+// checkMode tells of settings that have no effect in the mode, or not without
+// another one.
+func (p *parser) checkMode() {
+	c := p.config
+	if c.Mode == ModeTransparent {
+		for _, s := range settings {
+			if _, set := p.lines[s.Name]; set && s.Effect == InProxyMode {
+				p.warnAt(s.Name+" has no effect with mode = transparent: "+s.Fate, s.Name)
+			}
+		}
+		return
+	}
+	if c.SIPTCP && c.SIPTCPPort == c.ListenPort {
+		p.failAt(fmt.Sprintf("sip_tcp_port = %d is sip_listen_port, too: the proxy mode listens there for TCP as well", c.SIPTCPPort), "sip_tcp_port", "sip_listen_port", "sip_tcp")
+	}
+	if port := c.ListenPort; port >= c.RTPPortLow && port <= c.RTPPortHigh {
+		p.warnAt(fmt.Sprintf("sip_listen_port = %d is one of the media ports, %d to %d: it is left out of them",
+			port, c.RTPPortLow, c.RTPPortHigh), "sip_listen_port", "rtp_port_low", "rtp_port_high")
+	}
+	for _, pair := range []struct {
+		missing     bool
+		name, needs string
+	}{
+		{c.Proxy.AuthRealm == "", "proxy_auth_passwd", "proxy_auth_realm"},
+		{c.Proxy.AuthRealm == "", "proxy_auth_pwfile", "proxy_auth_realm"},
+		{c.Proxy.RegistrationFile == "", "autosave_registrations", "registration_file"},
+		{c.Proxy.OutboundHost == "", "outbound_proxy_port", "outbound_proxy_host"},
+	} {
+		if s, _ := Lookup(pair.name); pair.missing && s.text(c) != s.Default {
+			p.warnAt(noEffect(pair.name, "it needs "+pair.needs), pair.name)
+		}
+	}
+	if c.Proxy.AuthRealm != "" && c.Proxy.AuthPassword == "" && c.Proxy.AuthFile == "" {
+		p.warnAt("proxy_auth_realm has phones authenticate, and there is neither proxy_auth_pwfile nor proxy_auth_passwd: no phone can register", "proxy_auth_realm")
 	}
 }
 
