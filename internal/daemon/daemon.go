@@ -18,6 +18,7 @@ import (
 	"sipnatd/internal/config"
 	"sipnatd/internal/divert"
 	"sipnatd/internal/ifaces"
+	"sipnatd/internal/join"
 	"sipnatd/internal/kernel"
 	"sipnatd/internal/nft"
 	"sipnatd/internal/report"
@@ -38,6 +39,7 @@ type Daemon struct {
 	engine *nat.Engine
 	queues *divert.Divert
 
+	join  *join.Join // nil: TCP is forwarded like anything else
 	proxy *proxyMode // nil: the daemon is transparent only
 
 	announcer *announcer
@@ -131,6 +133,11 @@ func Open(cfg *config.Config, log *report.Log) (_ *Daemon, err error) {
 		log.Info("taken over from an earlier daemon", "mappings", adopted)
 	}
 	d.renumber(faces)
+	if joinsTCP(cfg) {
+		if err := d.openJoin(faces); err != nil {
+			return nil, err
+		}
+	}
 	if cfg.Mode != config.ModeTransparent {
 		if err := d.openProxy(); err != nil {
 			return nil, fmt.Errorf("proxy mode: %w; mode = transparent does without it", err)
@@ -186,6 +193,9 @@ func (d *Daemon) Run(ctx context.Context, signals <-chan os.Signal, load func() 
 		{"host_outbound", d.followHost},
 		{"drops", d.reportDrops},
 		{"signals", func(ctx context.Context) error { return d.answerSignals(ctx, signals, load) }},
+	}
+	if d.join != nil {
+		tasks = append(tasks, task{"joined connections", d.runJoin})
 	}
 	if d.proxy != nil {
 		tasks = append(tasks, task{"proxy mode", d.runProxy})
@@ -272,6 +282,9 @@ func (d *Daemon) Close() {
 	if d.proxy != nil {
 		d.proxy.close()
 	}
+	if d.join != nil {
+		d.join.Close()
+	}
 	if d.queues != nil {
 		d.queues.Close()
 	}
@@ -317,7 +330,8 @@ func (d *Daemon) tableConfig(cfg *config.Config, faces *ifaces.Snapshot) nft.Con
 		HairpinRouter: cfg.Hairpin == config.HairpinRouter || d.hairpins,
 		Bypass:        cfg.OnFailure == config.FailPass,
 		SIPDSCP:       cfg.SIPDSCP, RTPDSCP: cfg.RTPDSCP,
-		QueueFirst: cfg.QueueNum, Queues: cfg.Queues,
+		RedirectPort: redirectPort(cfg),
+		QueueFirst:   cfg.QueueNum, Queues: cfg.Queues,
 	}
 }
 

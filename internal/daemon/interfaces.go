@@ -53,6 +53,7 @@ func (d *Daemon) follow(round context.Context, s *ifaces.Snapshot) {
 	}
 	d.reportInterfaces(s)
 	d.renumber(s)
+	d.followJoin()
 	d.followProxy()
 	if slices.Equal(old.Names(ifaces.Inside), s.Names(ifaces.Inside)) &&
 		slices.Equal(old.Names(ifaces.Outside), s.Names(ifaces.Outside)) {

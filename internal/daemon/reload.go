@@ -76,6 +76,7 @@ func (d *Daemon) configure(read *config.Config) error {
 		d.reportInterfaces(faces)
 		d.renumber(faces)
 	}
+	d.followJoin()
 	d.followProxy()
 	d.log.Select(selection(cfg))
 	d.reportConfig()
@@ -89,6 +90,7 @@ func reloadable(old, read *config.Config) *config.Config {
 	cfg := *read
 	cfg.QueueNum, cfg.Queues = old.QueueNum, old.Queues
 	cfg.Mode, cfg.ListenPort = old.Mode, old.ListenPort
+	cfg.SIPTCP, cfg.SIPTCPPort = old.SIPTCP, old.SIPTCPPort
 	cfg.Daemonize, cfg.User, cfg.PIDFile = old.Daemonize, old.User, old.PIDFile
 	return &cfg
 }

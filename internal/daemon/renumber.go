@@ -35,4 +35,7 @@ func (d *Daemon) renumber(s *ifaces.Snapshot) {
 	d.log.Warn("outside addresses are gone: their calls end, phones are reachable again when they have registered anew",
 		"addresses", slices.SortedFunc(maps.Keys(gone), netip.Addr.Compare))
 	d.engine.Withdraw(func(a netip.Addr) bool { return gone[a] })
+	if d.join != nil {
+		d.join.Withdraw(func(a netip.Addr) bool { return gone[a] })
+	}
 }

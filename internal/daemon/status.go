@@ -49,6 +49,11 @@ func (d *Daemon) reportStatus() {
 			"dropped", q.Dropped, "panics", q.Panics, "not understood", q.Unread.Total(),
 			"dropped by the kernel", q.Kernel.Dropped())
 	}
+	if d.join != nil {
+		s := d.join.Stats()
+		d.log.Info("TCP", "connections", s.Open, "joined", s.Joined, "messages", s.Messages,
+			"refused", s.Refused, "not reached", s.Failed, "not SIP", s.Foreign)
+	}
 	if drops, err := d.table.GuardDrops(); err == nil {
 		d.log.Info("guard", "packets dropped", drops)
 	}

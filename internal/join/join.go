@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -51,7 +52,7 @@ type Join struct {
 	port     uint16
 	engine   *nat.Engine
 	networks Networks
-	dscp     uint8
+	dscp     atomic.Uint32
 	limits   Limits
 	log      *slog.Logger
 
@@ -81,8 +82,8 @@ type listener struct {
 // New returns a Join that does not listen yet.
 func New(cfg Config) *Join {
 	ctx, end := context.WithCancel(context.Background())
-	return &Join{
-		port: cfg.Port, engine: cfg.Engine, networks: cfg.Networks, dscp: cfg.DSCP,
+	j := &Join{
+		port: cfg.Port, engine: cfg.Engine, networks: cfg.Networks,
 		limits: cfg.Limits.withDefaults(), log: cfg.Logger, destination: originalDestination,
 		workers: sync.Pool{New: func() any { return cfg.Engine.NewWorker() }},
 		context: ctx, end: end,
@@ -91,7 +92,12 @@ func New(cfg Config) *Join {
 		hosts:     make(map[netip.Addr]int),
 		warned:    make(map[warning]time.Time),
 	}
+	j.SetDSCP(cfg.DSCP)
+	return j
 }
+
+// SetDSCP gives connections that are made from now on another code point.
+func (j *Join) SetDSCP(codePoint uint8) { j.dscp.Store(uint32(codePoint)) }
 
 // Listen accepts what comes in by the interfaces that are named, and by no others.
 // It is to be called again whenever they may have changed. Interfaces that do not
@@ -168,13 +174,6 @@ func (j *Join) accept(l *net.TCPListener) {
 			}
 		}
 	}
-}
-
-// Run serves until ctx ends, and the connections with it.
-func (j *Join) Run(ctx context.Context) error {
-	<-ctx.Done()
-	j.Close()
-	return nil
 }
 
 // Close ends all connections, and returns when they have ended.
@@ -290,8 +289,8 @@ func (j *Join) prepare(c *net.TCPConn) {
 	}
 	control(raw, func(fd int) error {
 		const dscpShift = 2
-		if j.dscp != 0 {
-			unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_TOS, int(j.dscp)<<dscpShift)
+		if codePoint := j.dscp.Load(); codePoint != 0 {
+			unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_TOS, int(codePoint)<<dscpShift)
 		}
 		return unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(j.limits.Write.Milliseconds()))
 	})

@@ -474,6 +474,8 @@ func TestRefused(t *testing.T) {
 func TestEnd(t *testing.T) {
 	w := newWorld(t, Limits{})
 	phone, far := w.connect()
+	send(t, phone, "\r\n")
+	wantRead(t, far, "\r\n") // it is joined
 	w.join.Close()
 	for _, c := range []net.Conn{phone, far} {
 		if _, err := c.Read(make([]byte, 1)); err != io.EOF {
