@@ -241,6 +241,7 @@ func proxyConfig(cfg *config.Config) proxy.Config {
 		RportInside:     c.Rport&1 != 0,
 		RportOutside:    c.Rport&2 != 0,
 		ObscureLoops:    c.ObscureLoops,
+		Realm:           c.AuthRealm,
 	}
 	for i, name := range c.OutboundDomains {
 		if i < len(c.OutboundDomainHosts) && i < len(c.OutboundDomainPorts) {

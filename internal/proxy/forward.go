@@ -54,6 +54,7 @@ func (b *branch) build() ([]byte, error) {
 	b.vias(m, e, head, way)
 	switch way {
 	case outward:
+		b.keepCredentials(m, e)
 		b.mask(m, e)
 	case homeward:
 		b.restoreParties(m, e)
@@ -93,6 +94,20 @@ func (b *branch) vias(m *sipmsg.Message, e *sipmsg.Edits, head []byte, way cross
 	e.Insert(m.Headers[first], b.relay.appendVia(nil, b.face, b.hop.Kind))
 	end := m.Headers[last].Line.Hi
 	e.Replace(sipmsg.Span{Lo: end, Hi: end}, head)
+}
+
+// keepCredentials takes off what a phone has answered to our own challenges: nobody
+// else is to try passwords on it.
+func (b *branch) keepCredentials(m *sipmsg.Message, e *sipmsg.Edits) {
+	realm := b.relay.proxy.cfg.Realm
+	if realm == "" {
+		return
+	}
+	for _, h := range m.Headers {
+		if h.Kind == sipmsg.HdrProxyAuthorization && bytes.Contains(m.Bytes(h.Value), []byte(`realm="`+realm+`"`)) {
+			e.Remove(h)
+		}
+	}
 }
 
 // media gives a message that crosses the border to the NAT engine, in the form that it

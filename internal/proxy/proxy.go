@@ -34,6 +34,10 @@ type Config struct {
 	// for rport (RFC 3581).
 	RportInside, RportOutside bool
 
+	// Realm is that of the registrar's challenges. Answers to them stay here (RFC 3261
+	// section 22.3).
+	Realm string
+
 	// ObscureLoops changes Call-IDs on the border.
 	ObscureLoops bool
 

@@ -54,9 +54,10 @@ func routeValues(m *sipmsg.Message) (list []sipmsg.Address) {
 	return list
 }
 
-// own reports whether a URI in b names the firewall itself or one of its domains.
+// own reports whether a URI in b names the firewall itself or one of its domains, and
+// no other place by maddr (section 16.5).
 func (r *relay) own(b []byte, u sipmsg.URI) bool {
-	return r.proxy.parts.Networks.Own(hostOf(b, u), u.PortNum)
+	return r.proxy.parts.Networks.Own(serverOf(b, u).Host, u.PortNum)
 }
 
 // hostOf returns a URI's host in lower case.
