@@ -146,6 +146,7 @@ func (l *Locator) immediately(s *proxy.Server) (list []proxy.Target, ok bool) {
 	if !validName(s.Host) || s.Port < 0 || s.Port > 65535 {
 		return nil, true
 	}
+	l.resolver.refresh()
 	found, ok := l.candidates(*s, l.resolver.known)
 	return l.arrange(found), ok
 }

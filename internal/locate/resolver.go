@@ -86,9 +86,6 @@ func (r *resolver) counters() Stats {
 
 // known answers questions if all answers are known.
 func (r *resolver) known(q ...question) (answers []records, known bool) {
-	if r.files.changed() {
-		r.forget()
-	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, q := range q {
@@ -101,8 +98,12 @@ func (r *resolver) known(q ...question) (answers []records, known bool) {
 	return answers, true
 }
 
-// forget drops what other servers might know better: that something does not exist.
-func (r *resolver) forget() {
+// refresh takes notice of files that have changed. There may be other servers then,
+// which might know better that something does not exist.
+func (r *resolver) refresh() {
+	if !r.files.changed() {
+		return
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for q, e := range r.cache {
