@@ -124,7 +124,7 @@ func TestAtOnce(t *testing.T) {
 func TestTogether(t *testing.T) {
 	s := serve(t, zone{"pbx.example A": "300 192.0.2.1"})
 	held := make(chan struct{})
-	s.answer = func(q query) ([][]byte, bool) { <-held; return nil, false }
+	s.answers(func(q query) ([][]byte, bool) { <-held; return nil, false })
 	l, _ := locator(t, Config{}, s)
 	var asking, wait sync.WaitGroup
 	var once sync.Map
@@ -162,7 +162,7 @@ func TestTogether(t *testing.T) {
 func TestSharedName(t *testing.T) {
 	s := serve(t, zone{"pbx.example A": "300 192.0.2.1"})
 	held := make(chan struct{})
-	s.answer = func(q query) ([][]byte, bool) { <-held; return nil, false }
+	s.answers(func(q query) ([][]byte, bool) { <-held; return nil, false })
 	l, _ := locator(t, Config{}, s)
 	done := make(chan []proxy.Target)
 	for port := range 50 {
@@ -183,7 +183,7 @@ func TestSharedName(t *testing.T) {
 func TestTooMany(t *testing.T) {
 	s := serve(t, zone{})
 	held := make(chan struct{})
-	s.answer = func(q query) ([][]byte, bool) { <-held; return nil, false }
+	s.answers(func(q query) ([][]byte, bool) { <-held; return nil, false })
 	l, _ := locator(t, Config{}, s)
 	var wait sync.WaitGroup
 	for i := range maxPending {
@@ -205,7 +205,7 @@ func TestTooMany(t *testing.T) {
 // Close answers whoever waits.
 func TestClose(t *testing.T) {
 	s := serve(t, zone{})
-	s.answer = func(q query) ([][]byte, bool) { return nil, true } // never
+	s.answers(func(q query) ([][]byte, bool) { return nil, true }) // never
 	l, _ := locator(t, Config{}, s)
 	done := make(chan []proxy.Target, 1)
 	l.Locate(host("pbx.example"), func(list []proxy.Target) { done <- list })

@@ -28,8 +28,8 @@ func TestTruncated(t *testing.T) {
 	for i := range 200 {
 		lines = append(lines, fmt.Sprintf("300 192.0.2.%d", i))
 	}
-	s.zone["pbx.example A"] = strings.Join(lines, "\n")
-	s.answer = func(q query) ([][]byte, bool) {
+	s.set("pbx.example A", strings.Join(lines, "\n"))
+	s.answers(func(q query) ([][]byte, bool) {
 		if q.tcp {
 			return nil, false
 		}
@@ -38,7 +38,7 @@ func TestTruncated(t *testing.T) {
 			Questions: []dnsmessage.Question{q.question},
 			Answers:   recordsOf(t, "pbx.example", "A", "300 198.51.100.1"), // the rest is missing
 		})}, true
-	}
+	})
 	l, _ := locator(t, Config{}, s)
 	list, _ := find(t, l, pbx)
 	if len(list) != maxTargets || strings.Contains(strings.Join(list, " "), "198.51") {
@@ -52,12 +52,12 @@ func TestTruncated(t *testing.T) {
 // A server that does not know EDNS is asked without it.
 func TestWithoutEDNS(t *testing.T) {
 	s := serve(t, zone{"pbx.example A": "300 192.0.2.1"})
-	s.answer = func(q query) ([][]byte, bool) {
+	s.answers(func(q query) ([][]byte, bool) {
 		if !q.edns {
 			return nil, false
 		}
 		return [][]byte{pack(t, dnsmessage.Message{Header: dnsmessage.Header{ID: q.id, Response: true, RCode: dnsmessage.RCodeFormatError}})}, true
-	}
+	})
 	l, _ := locator(t, Config{}, s)
 	list, _ := find(t, l, pbx)
 	equal(t, list, "UDP 192.0.2.1:5060")
@@ -84,7 +84,7 @@ func TestSecondServer(t *testing.T) {
 	} {
 		t.Run(x.name, func(t *testing.T) {
 			bad, good := serve(t, zone{}), serve(t, zone{"pbx.example A": "300 192.0.2.1", "x.example A": "300 192.0.2.2"})
-			bad.answer = x.answer
+			bad.answers(x.answer)
 			l, _ := locator(t, Config{Timeout: 300 * time.Millisecond}, bad, good)
 			list, _ := find(t, l, pbx)
 			equal(t, list, "UDP 192.0.2.1:5060")
@@ -120,7 +120,7 @@ func TestNegative(t *testing.T) {
 		t.Run(x.record, func(t *testing.T) {
 			s := serve(t, zone{})
 			if x.record != "" {
-				s.zone["pbx.example A"] = x.record
+				s.set("pbx.example A", x.record)
 			}
 			l, c := locator(t, Config{}, s)
 			list, _ := find(t, l, pbx)
@@ -194,7 +194,7 @@ func TestAliases(t *testing.T) {
 	t.Run("one by one", func(t *testing.T) {
 		for length, want := range map[int]string{5: "UDP 192.0.2.1:5060", maxChain - 1: "UDP 192.0.2.1:5060", maxChain: "", 100: ""} {
 			s := serve(t, zone{})
-			s.answer = func(q query) ([][]byte, bool) {
+			s.answers(func(q query) ([][]byte, bool) {
 				m := dnsmessage.Message{Header: dnsmessage.Header{ID: q.id, Response: true, RecursionAvailable: true}, Questions: []dnsmessage.Question{q.question}}
 				n := 0
 				fmt.Sscanf(q.name, "a%d.example", &n)
@@ -204,7 +204,7 @@ func TestAliases(t *testing.T) {
 					m.Answers = recordsOf(t, q.name, "CNAME", fmt.Sprintf("300 a%d.example", n+1))
 				}
 				return [][]byte{pack(t, m)}, true
-			}
+			})
 			l, _ := locator(t, Config{Attempts: 1}, s)
 			list, _ := find(t, l, proxy.Server{Host: "a0.example", Port: 5060})
 			equal(t, list, want)
@@ -223,7 +223,7 @@ func TestPoison(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer stranger.Close()
-	s.answer = func(q query) ([][]byte, bool) {
+	s.answers(func(q query) ([][]byte, bool) {
 		forged := func(change func(*dnsmessage.Message)) []byte {
 			m := dnsmessage.Message{
 				Header:    dnsmessage.Header{ID: q.id, Response: true, RecursionAvailable: true},
@@ -252,7 +252,7 @@ func TestPoison(t *testing.T) {
 				m.Additionals = recordsOf(t, "pbx.example", "A", "300 198.51.100.66")
 			}),
 		}, true
-	}
+	})
 	l, _ := locator(t, Config{Attempts: 1}, s)
 	list, _ := find(t, l, pbx)
 	equal(t, list, "UDP 192.0.2.1:5060")
@@ -322,7 +322,7 @@ func TestStale(t *testing.T) {
 // A forwarder that drops what it does not know costs its timeout once.
 func TestNAPTRDropped(t *testing.T) {
 	s := serve(t, zone{"_sip._udp.srv.example SRV": "300 1 1 5070 x.example", "x.example A": "300 192.0.2.1"})
-	s.answer = func(q query) ([][]byte, bool) { return nil, q.question.Type == typeNAPTR }
+	s.answers(func(q query) ([][]byte, bool) { return nil, q.question.Type == typeNAPTR })
 	l, c := locator(t, Config{Timeout: 200 * time.Millisecond}, s)
 	list, _ := find(t, l, host("srv.example"))
 	equal(t, list, "UDP 192.0.2.1:5070")

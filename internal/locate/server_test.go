@@ -131,6 +131,13 @@ func (s *server) set(key, records string) {
 	s.zone[key] = records
 }
 
+// answers has a function answer.
+func (s *server) answers(f func(query) ([][]byte, bool)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.answer = f
+}
+
 func (s *server) reply(b []byte, from netip.AddrPort, tcp bool) [][]byte {
 	var m dnsmessage.Message
 	if err := m.Unpack(b); err != nil || len(m.Questions) != 1 || !m.RecursionDesired {
