@@ -187,6 +187,8 @@ func (w *world) step(command, message string) {
 			cfg.MaskHosts = map[string]string{f[3]: f[4]}
 		case "ua_string":
 			cfg.UserAgent = f[3]
+		case "realm":
+			cfg.Realm = f[3]
 		case "obscure_loops":
 			cfg.ObscureLoops = true
 		default:

@@ -114,7 +114,8 @@ func (r *relay) route() {
 // only where the domain's provider calls a phone by its address-of-record.
 func (r *relay) routeForeign(u sipmsg.URI) {
 	if r.face.Side == Outside {
-		if list := r.proxy.parts.Registrar.Lines(part(r.uri, u.User)); len(list) > 0 {
+		_, maddr := sipmsg.Param(r.uri, u.Params, "maddr")
+		if list := r.proxy.parts.Registrar.Lines(part(r.uri, u.User)); len(list) > 0 && !maddr {
 			r.send(r.phones(list)...)
 		} else {
 			r.refuse(403, "")
