@@ -329,7 +329,7 @@ func (r *Registrar) restoreContact(w *reader, now time.Duration) bool {
 }
 
 func (r *Registrar) restoreLine(w *reader, now time.Duration) *line {
-	used, hop := min(w.time(), now), w.hop()
+	used, hop := max(min(w.time(), now), now-lineIdle), w.hop()
 	uri := w.uri()
 	if w.err != nil || len(r.lines.list) >= r.cfg.Limits.Total {
 		return nil
