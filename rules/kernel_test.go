@@ -56,7 +56,7 @@ func configurations() map[string]Config {
 	many.AcceptAny, many.MediaAny, many.HairpinRouter, many.Bypass = true, true, true, false
 	many.SIPDSCP, many.RTPDSCP = 24, 46
 	many.Queues = 4
-	many.ListenPort = 5070
+	many.ListenPort, many.TCPPort = 5070, 5058
 	many.PublicAddr = netip.MustParseAddr("203.0.113.1")
 	behind := scenario()
 	behind.InsideNetworks = nil

@@ -135,6 +135,8 @@ func TestOpenWrt(t *testing.T) {
 	}
 	proxy := scenario()
 	proxy.ListenPort = 5070
+	joined := scenario()
+	joined.TCPPort = 5058
 	sip := []string{"nf_conntrack_sip"}
 	sipAndFTP := []string{"nf_conntrack_sip", "nf_conntrack_ftp"}
 	for name, test := range map[string]struct {
@@ -152,8 +154,11 @@ func TestOpenWrt(t *testing.T) {
 			"firewall.sipnatd_3=nat", "firewall.sipnatd_3.src='wan'", "firewall.sipnatd_3.target='MASQUERADE'",
 		}, nil},
 		"proxy": {shipped, nil, proxy, []string{
-			"firewall.sipnatd_3.src='lan'", "firewall.sipnatd_3.dest_port='5070'", "firewall.sipnatd_4.src='wan'",
+			"firewall.sipnatd_3.src='lan'", "firewall.sipnatd_3.dest_port='5070'", "firewall.sipnatd_3.proto='tcp udp'", "firewall.sipnatd_4.src='wan'",
 		}, []string{"sipnatd_3.dest=", "sipnatd_4.dest=", "sipnatd_5"}},
+		"SIP over TCP": {shipped, nil, joined, []string{
+			"firewall.sipnatd_3.src='lan'", "firewall.sipnatd_3.dest_port='5058'", "firewall.sipnatd_3.proto='tcp'", "firewall.sipnatd_3.target='ACCEPT'",
+		}, []string{"sipnatd_3.dest=", "sipnatd_4"}},
 		"many": {shipped, sip, configurations()["many"], []string{"firewall.sipnatd_1.dest_port='5060 5080'"}, nil},
 		"helper, automatic": {shipped, sipAndFTP, scenario(), []string{
 			"firewall.@zone[0].helper='ftp'", "firewall.sipnatd_3=sipnatd",

@@ -70,7 +70,12 @@ func rulesConfig(cfg *config.Config, faces *ifaces.Snapshot) (about rules.Config
 		SIPDSCP:       cfg.SIPDSCP, RTPDSCP: cfg.RTPDSCP,
 		QueueFirst: cfg.QueueNum, Queues: cfg.Queues,
 		PortLow: cfg.RTPPortLow, PortHigh: cfg.RTPPortHigh,
-		// ListenPort stays 0: there is no proxy mode that would listen.
+	}
+	if cfg.Mode != config.ModeTransparent {
+		about.ListenPort = cfg.ListenPort
+	}
+	if cfg.Mode != config.ModeProxy && cfg.SIPTCP {
+		about.TCPPort = cfg.SIPTCPPort
 	}
 	for _, side := range []struct {
 		setting, missing  string

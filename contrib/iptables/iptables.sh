@@ -67,8 +67,11 @@ start() {
 # Into the firewall itself.
 # Phones, and whoever calls them, speak to the daemon as to a proxy.
 -A SIPNATD_INPUT -i eth0 -p udp -m udp --dport 5060 -j ACCEPT
+-A SIPNATD_INPUT -i eth0 -p tcp -m tcp --dport 5060 -j ACCEPT
 # The first of the two rules of siproxd's README: SIP from outside. Still needed.
 -A SIPNATD_INPUT -i ppp0 -p udp -m udp --dport 5060 -j ACCEPT
+# The same over TCP.
+-A SIPNATD_INPUT -i ppp0 -p tcp -m tcp --dport 5060 -j ACCEPT
 # The second one, for RTP. Not needed any more: siproxd received the media itself,
 # here the kernel translates it and forwards it, and nothing of it comes in here.
 # -A SIPNATD_INPUT -i ppp0 -p udp -m udp --dport 7070:7080 -j ACCEPT
