@@ -60,9 +60,10 @@ func (f *Firewall) Installed() bool { return f.installed }
 // Hook is where a base chain sees packets.
 type Hook uint8
 
-// The hooks of forwarded packets.
+// The hooks of packets that are forwarded, and of those for the firewall itself.
 const (
 	Prerouting  Hook = unix.NF_INET_PRE_ROUTING
+	Input       Hook = unix.NF_INET_LOCAL_IN
 	Forward     Hook = unix.NF_INET_FORWARD
 	Postrouting Hook = unix.NF_INET_POST_ROUTING
 )

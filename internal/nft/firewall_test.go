@@ -51,6 +51,71 @@ func TestLateChains(t *testing.T) {
 	}
 }
 
+// TestFateOfConnections: of rules for what comes to the firewall itself, those about TCP
+// are told from those about UDP.
+func TestFateOfConnections(t *testing.T) {
+	datagram := Packet{In: "eth0", DstPorts: Ports{5060, 5060}, State: StateNew}
+	connection := datagram
+	connection.TCP = true
+	const either = Accepted | Dropped
+	for _, tt := range []struct {
+		program string // "" is nft
+		rule    string
+		want    [2]Fate // of the datagram and of the connection
+	}{
+		{"", "tcp dport 5060 accept", [2]Fate{Dropped, Accepted}},
+		{"", "udp dport 5060 accept", [2]Fate{Accepted, Dropped}},
+		{"", "meta l4proto { tcp, udp } th dport 5060 accept", [2]Fate{Accepted, Accepted}},
+		{"", "ip protocol tcp accept", [2]Fate{Dropped, Accepted}},
+		{"", "tcp flags syn accept", [2]Fate{Dropped, either}},
+		{"iptables", "-p tcp -j ACCEPT", [2]Fate{Dropped, Accepted}},
+		{"iptables", "-p tcp --dport 5060 -j ACCEPT", [2]Fate{Dropped, Accepted}},
+		{"iptables", "-p tcp --dport 5061 -j ACCEPT", [2]Fate{Dropped, Dropped}},
+		{"iptables", "-p tcp ! --dport 5061 -j ACCEPT", [2]Fate{Dropped, Accepted}},
+		{"iptables", "-p tcp --sport 5060 -j ACCEPT", [2]Fate{Dropped, either}},
+		{"iptables", "-p udp --dport 5060 -j ACCEPT", [2]Fate{Accepted, Dropped}},
+		{"iptables", "-p tcp -m multiport --dports 5060,5070 -j ACCEPT", [2]Fate{Dropped, Accepted}},
+	} {
+		programs := []string{tt.program}
+		if tt.program != "" {
+			programs = []string{"iptables-nft", "iptables-legacy"}
+		}
+		for _, program := range programs {
+			t.Run(strings.TrimSpace(program+" "+tt.rule), func(t *testing.T) {
+				newNamespace(t)
+				if program == "" {
+					nftRun(t, "table inet fw {\nchain input {\ntype filter hook input priority 0; policy drop;\n"+tt.rule+"\n}\n}")
+				} else {
+					iptables(t, program, "-t filter -P INPUT DROP\n-t filter -A INPUT "+tt.rule)
+				}
+				f := readFirewall(t)
+				chains := f.Chains(KindFilter, Input)
+				if len(chains) != 1 {
+					t.Fatalf("chains %v", chains)
+				}
+				for i, p := range []Packet{datagram, connection} {
+					if got := f.Fate(chains[0], p); got != tt.want[i] {
+						t.Errorf("packet %d: fate %05b, want %05b", i, got, tt.want[i])
+					}
+				}
+				must(t, f.Err())
+			})
+		}
+	}
+	// The flags of the first packet.
+	syn := xtMatch{name: "tcp", info: []byte{0, 0, 0xff, 0xff, 0, 0, 0xff, 0xff, 0, 0x17, 0x02, 0}}
+	if got := syn.about(&connection); got != always {
+		t.Errorf("--syn: %d", got)
+	}
+	syn.info[11] = 4
+	if got := syn.about(&connection); got != never {
+		t.Errorf("! --syn: %d", got)
+	}
+	if got := syn.about(&datagram); got != never {
+		t.Errorf("of a datagram: %d", got)
+	}
+}
+
 // TestFate: what becomes of packets is found out where it can be, whoever has made
 // the rules.
 func TestFate(t *testing.T) {

@@ -55,6 +55,7 @@ var legacyRead = []string{"raw", "filter", "nat"}
 
 // legacyChains are those of their chains that are asked about packets.
 var legacyChains = []Chain{
+	{Family: "ip", Table: "filter", Name: "INPUT", Kind: KindFilter, Hook: Input, Priority: 0, Legacy: true},
 	{Family: "ip", Table: "filter", Name: "FORWARD", Kind: KindFilter, Hook: Forward, Priority: 0, Legacy: true},
 	{Family: "ip", Table: "nat", Name: "PREROUTING", Kind: KindNAT, Hook: Prerouting, Priority: -100, Legacy: true},
 	{Family: "ip", Table: "nat", Name: "POSTROUTING", Kind: KindNAT, Hook: Postrouting, Priority: 100, Legacy: true},

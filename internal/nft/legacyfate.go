@@ -106,7 +106,7 @@ func (e legacyEntry) about(p *Packet) match {
 		invert(addressMatch(b[4:], b[12:], p.Dst), iptInvertDest),
 		invert(interfaceMatch(b[16:], b[48:], p.In), iptInvertIn),
 		invert(interfaceMatch(b[32:], b[64:], p.Out), iptInvertOut),
-		invert(matchOf(protocol == 0 || protocol == unix.IPPROTO_UDP), iptInvertProto),
+		invert(matchOf(protocol == 0 || protocol == uint16(p.protocol())), iptInvertProto),
 		matchOf(b[82]&iptFragment == 0),
 	)
 	for b := b[iptEntrySize:e.targetOffset]; len(b) >= iptItemSize && about != never; {

@@ -10,9 +10,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Packet is a UDP packet over IPv4 that the firewall forwards, as far as it is
+// A Packet is a UDP packet over IPv4 that comes to the firewall, as far as it is
 // known. What is left out may be anything.
 type Packet struct {
+	TCP               bool   // it is the first one of a TCP connection instead
 	In, Out           string // interfaces
 	InIndex, OutIndex uint32 // their numbers
 	Src, Dst          netip.Addr
@@ -20,6 +21,13 @@ type Packet struct {
 	DstPorts          Ports
 	State             State
 	Status            Status
+}
+
+func (p *Packet) protocol() byte {
+	if p.TCP {
+		return unix.IPPROTO_TCP
+	}
+	return unix.IPPROTO_UDP
 }
 
 // Ports is a range of ports, both ends included. The zero value is any port.
@@ -112,7 +120,7 @@ func (c *octets) meta(e *expr.Meta, p *Packet) {
 	case expr.MetaKeyPROTOCOL:
 		c.put(e.Register, append(binary.BigEndian.AppendUint16(nil, unix.ETH_P_IP), 0, 0))
 	case expr.MetaKeyL4PROTO:
-		c.put(e.Register, []byte{unix.IPPROTO_UDP, 0, 0, 0})
+		c.put(e.Register, []byte{p.protocol(), 0, 0, 0})
 	case expr.MetaKeyIIFNAME:
 		name(p.In)
 	case expr.MetaKeyOIFNAME:
@@ -155,7 +163,7 @@ func (c *octets) payload(e *expr.Payload, p *Packet) {
 	switch e.Base {
 	case expr.PayloadBaseNetworkHeader:
 		header[0] = octet{0x40, 0xf0} // the version
-		header[offProtocol] = octet{unix.IPPROTO_UDP, 0xff}
+		header[offProtocol] = octet{p.protocol(), 0xff}
 		address := func(at int, a netip.Addr) {
 			if a.Is4() {
 				for i, b := range a.As4() {

@@ -8,7 +8,15 @@ func (m xtMatch) about(p *Packet) match {
 	case "comment":
 		return always
 	case "udp":
+		if p.TCP {
+			return never
+		}
 		return m.udpAbout(p)
+	case "tcp":
+		if !p.TCP {
+			return never
+		}
+		return m.tcpAbout(p)
 	case "multiport":
 		if len(m.info) == 0 || m.info[0] != xtMultiportDest {
 			return perhaps
@@ -22,7 +30,7 @@ func (m xtMatch) about(p *Packet) match {
 			return perhaps
 		}
 		return stateAbout(binary.NativeEndian.Uint32(m.info), p)
-	case "tcp", "icmp", "udplite", "sctp", "dccp", "esp", "ah":
+	case "icmp", "udplite", "sctp", "dccp", "esp", "ah":
 		return never
 	}
 	return perhaps
@@ -40,6 +48,37 @@ func (m xtMatch) udpAbout(p *Packet) match {
 		source = source.not()
 	}
 	return min(source, portsAbout(m.match(), p.DstPorts))
+}
+
+// tcpAbout compares the ports and flags with struct xt_tcp:
+//
+//	struct { __u16 spts[2], dpts[2]; __u8 option, flg_mask, flg_cmp, invflags; }
+func (m xtMatch) tcpAbout(p *Packet) match {
+	if len(m.info) < 12 {
+		return perhaps
+	}
+	const (
+		invertSource = 1 << iota
+		invertDest
+		invertFlags
+	)
+	const syn = 0x02
+	port := func(i int) uint16 { return binary.NativeEndian.Uint16(m.info[2*i:]) }
+	invert := func(about match, flag byte) match {
+		if m.info[11]&flag != 0 {
+			return about.not()
+		}
+		return about
+	}
+	about := min(
+		invert(portsAbout([]Redirect{{Low: port(0), High: port(1)}}, p.SrcPorts), invertSource),
+		invert(portsAbout([]Redirect{{Low: port(2), High: port(3)}}, p.DstPorts), invertDest),
+		invert(matchOf(syn&m.info[9] == m.info[10]), invertFlags),
+	)
+	if m.info[8] != 0 { // an option
+		return min(about, perhaps)
+	}
+	return about
 }
 
 // portsAbout tells whether a port is in one of the ranges.
