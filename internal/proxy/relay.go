@@ -2,7 +2,9 @@ package proxy
 
 import (
 	"bytes"
+	"context"
 	"fmt"
+	"log/slog"
 	"net/netip"
 
 	"sipnatd/internal/transaction"
@@ -98,7 +100,7 @@ func (r *relay) respond(a Answer) {
 		r.proxy.stats.Refused[a.Status]++
 		r.proxy.parts.Access.Refused(r.from.Remote.Addr(), a.Status)
 	}
-	if r.proxy.log.Enabled(nil, -4) {
+	if r.proxy.log.Enabled(context.Background(), slog.LevelDebug) {
 		r.proxy.log.Debug("answered", "class", "sip", "status", a.Status, "reason", a.Reason,
 			"request", printable(r.msg.Bytes(r.msg.MethodName)), "uri", printable(r.msg.Bytes(r.msg.RequestURI.All)), "from", r.from)
 	}

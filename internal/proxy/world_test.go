@@ -214,9 +214,11 @@ func (w *world) Handle(p *nat.Packet) []byte {
 	if err := m.Index(p.Payload); err != nil {
 		w.t.Error(err)
 	}
-	length := strconv.Itoa(m.Body.Len())
-	return bytes.Replace(out, []byte("Content-Length: "+length+"\r\n"),
-		[]byte("Content-Length: "+strconv.Itoa(m.Body.Len()+len(public)-len(inside))+"\r\n"), 1)
+	length := fmt.Sprintf("Content-Length: %d\r\n", m.Body.Len())
+	if !bytes.Contains(p.Payload, []byte(length)) {
+		return nil
+	}
+	return bytes.Replace(out, []byte(length), fmt.Appendf(nil, "Content-Length: %d\r\n", m.Body.Len()+len(public)-len(inside)), 1)
 }
 
 // random matches what the proxy makes up.

@@ -2,6 +2,7 @@ package transaction
 
 import (
 	"errors"
+	"fmt"
 	"hash/maphash"
 	"net/netip"
 	"sync"
@@ -114,12 +115,37 @@ func (l *Layer) Arrived(a transport.Arrival) error {
 		l.stats.NotSIP[reason]++
 		return err
 	}
+	if err := l.frame(&a); err != nil {
+		return err
+	}
 	if l.msg.Request {
 		l.request(a)
 	} else {
 		l.response(a.Hop)
 	}
 	return nil
+}
+
+// frame gives the message a Content-Length if it has none, and cuts off what is behind
+// its body: from a datagram it may go on to a stream, where the next message would begin
+// there (sections 18.3 and 20.14).
+func (l *Layer) frame(a *transport.Arrival) error {
+	m, e := &l.msg, &l.edits
+	if int(m.Body.Hi) == len(m.Raw) && m.ContentLength != (sipmsg.Span{}) {
+		return nil
+	}
+	e.Reset(m.Raw)
+	e.Replace(sipmsg.Span{Lo: m.Body.Hi, Hi: int32(len(m.Raw))}, nil)
+	if m.ContentLength == (sipmsg.Span{}) {
+		end := m.Headers[len(m.Headers)-1].Line.Hi
+		e.Replace(sipmsg.Span{Lo: end, Hi: end}, fmt.Appendf(nil, "Content-Length: %d\r\n", m.Body.Len()))
+	}
+	out, err := e.Splice(nil)
+	if err != nil {
+		return err
+	}
+	a.Data = out
+	return l.msg.Index(out)
 }
 
 // Failed tells the client transactions whose request has had no answer that it did

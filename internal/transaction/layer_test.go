@@ -513,3 +513,26 @@ func (g gone) Send(to transport.Hop, message []byte) error {
 	}
 	return g.world.Send(to, message)
 }
+
+// TestFrame: a message that may go on to a stream ends where it says.
+func TestFrame(t *testing.T) {
+	in(t, Limits{}, func(w *world) {
+		for _, c := range [][2]string{
+			{"Content-Length: 0\r\n\r\n", "Content-Length: 0\r\n\r\n"},
+			{"\r\n", "Content-Length: 0\r\n\r\n"},
+			{"\r\nbody", "Content-Length: 4\r\n\r\nbody"},
+			{"l: 2\r\n\r\nbody", "l: 2\r\n\r\nbo"},
+		} {
+			head, _, _ := bytes.Cut(message("", "OPTIONS"), []byte("Content-Length"))
+			w.mu.Lock()
+			if err := w.layer.Arrived(transport.Arrival{Hop: hop(transport.UDP), Data: append(bytes.Clone(head), c[0]...)}); err != nil {
+				t.Fatal(err)
+			}
+			if got := string(w.last.Raw()); got != string(head)+c[1] {
+				t.Errorf("%q becomes %q, want %q", c[0], got[len(head):], c[1])
+			}
+			w.last.GiveUp()
+			w.mu.Unlock()
+		}
+	})
+}
