@@ -71,6 +71,20 @@ func (c *Config) Override(flag, name, text string) error {
 	return nil
 }
 
+// AsksForProxy reports whether somebody wants the proxy mode: the mode was chosen so,
+// or one of its settings. Else it is there because it may be of use.
+func (c *Config) AsksForProxy() bool {
+	if c.Mode == ModeTransparent {
+		return false
+	}
+	for _, s := range settings {
+		if (s.Effect == InProxyMode || s.Name == "mode") && len(c.origins[s.Name]) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
 func (s Setting) shown(text string) string {
 	if s.Secret && text != "" {
 		return Hidden

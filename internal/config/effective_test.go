@@ -90,3 +90,15 @@ func TestChanges(t *testing.T) {
 		t.Errorf("got  %q\nwant %q", text, want)
 	}
 }
+
+func TestAsksForProxy(t *testing.T) {
+	for text, want := range map[string]bool{
+		"": false, "sip_ports = 5070": false, "mode = transparent\nsip_listen_port = 5060": false, "rtp_proxy_enable = 1": false,
+		"mode = both": true, "mode = proxy": true, "sip_listen_port = 5060": true, "mask_host = a": true, "plugin_prefix_akey = 0": true,
+		"plugindir = /x\nplugin_prefix_akey = 0": false,
+	} {
+		if got := parse(t, text).AsksForProxy(); got != want {
+			t.Errorf("%q: %t", text, got)
+		}
+	}
+}

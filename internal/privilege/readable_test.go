@@ -43,3 +43,30 @@ func TestCanRead(t *testing.T) {
 		t.Errorf("root cannot read any more: %v", err)
 	}
 }
+
+// TestCanCreate: so is where a user may put files.
+func TestCanCreate(t *testing.T) {
+	needRoot(t)
+	const stranger = "2000000001"
+	dir := t.TempDir()
+	must(t, errors.Join(os.Chmod(filepath.Dir(dir), 0o755), os.Chmod(dir, 0o755)))
+	directory := func(name string, mode fs.FileMode, group int) string {
+		path := filepath.Join(dir, name)
+		must(t, errors.Join(os.MkdirAll(path, 0o700), os.Chmod(path, mode), os.Chown(path, 0, group)))
+		return path
+	}
+	for _, tt := range []struct {
+		name, path string
+		want       error
+	}{
+		{"everybody's", directory("public", 0o777, 0), nil},
+		{"root's", directory("secret", 0o755, 0), fs.ErrPermission},
+		{"the group's", directory("shared", 0o770, 2000000001), nil},
+		{"none", filepath.Join(dir, "missing"), fs.ErrNotExist},
+		{"of a kind that takes none", "/proc", fs.ErrPermission},
+	} {
+		if got := CanCreate(stranger, tt.path); !errors.Is(got, tt.want) || got == nil != (tt.want == nil) {
+			t.Errorf("%s: %v, want %v", tt.name, got, tt.want)
+		}
+	}
+}
