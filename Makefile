@@ -17,7 +17,7 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.7.0
 # nothing of it but sockets on the loopback.
 # Whatever is neither pure nor the lab's is tested against the kernel.
 ALL    = $(shell $(GO) list ./...)
-PURE   = $(filter sipnatd/sipmsg% sipnatd/nat% sipnatd/internal/config% sipnatd/contrib% sipnatd/internal/transport%,$(ALL))
+PURE   = $(filter sipnatd/sipmsg% sipnatd/nat% sipnatd/internal/config% sipnatd/contrib% sipnatd/internal/transport% sipnatd/internal/registrar%,$(ALL))
 LAB    = $(filter sipnatd/internal/lab%,$(ALL))
 KERNEL = $(filter-out $(PURE) $(LAB),$(ALL))
 

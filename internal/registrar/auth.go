@@ -9,6 +9,7 @@ import (
 	"hash"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -24,8 +25,7 @@ type algorithm struct {
 	new  func() hash.Hash
 }
 
-// The algorithms in the order in which they are offered, which is that of preference
-// (RFC 8760 section 2.4).
+// The algorithms that are known.
 const (
 	algSHA256 = iota
 	algMD5
@@ -46,13 +46,15 @@ type role struct {
 // authenticator knows passwords.
 type authenticator struct {
 	log              *slog.Logger
-	offered          [algorithms]algorithm
+	known            [algorithms]algorithm
 	registrar, proxy role
 
 	realm   string
 	oneOnly string            // password of all where there is no file
 	secrets map[string]secret // of users, from the file; nil: there is none
 	nobody  secret            // stands for users that do not exist
+	offered []int             // algorithms, in order
+	offers  offers
 	nonces  nonces
 	warned  time.Duration // last time: Registrar.now
 }
@@ -62,7 +64,8 @@ type secret [algorithms]digest
 
 func (a *authenticator) init(log *slog.Logger) {
 	a.log = log
-	a.offered = [algorithms]algorithm{
+	a.offers = make(offers)
+	a.known = [algorithms]algorithm{
 		algSHA256: {"SHA-256", sha256.New},
 		algMD5:    {"MD5", md5.New},
 	}
@@ -86,8 +89,8 @@ func (g *algorithm) sum(texts ...[]byte) digest {
 }
 
 func (a *authenticator) hash(user, realm, password string) (s secret) {
-	for i := range a.offered {
-		s[i] = a.offered[i].sum([]byte(user), []byte(realm), []byte(password))
+	for i := range a.known {
+		s[i] = a.known[i].sum([]byte(user), []byte(realm), []byte(password))
 	}
 	return s
 }
@@ -119,6 +122,15 @@ func (a *authenticator) set(cfg *Config, secrets map[string]secret) {
 		a.secrets = secrets
 	}
 	a.realm, a.oneOnly = cfg.Realm, cfg.Password
+	a.offered = []int{algSHA256, algMD5}
+	if cfg.Algorithms != nil {
+		a.offered = nil
+		for _, name := range cfg.Algorithms {
+			if n := a.algorithm([]byte(name)); n >= 0 {
+				a.offered = append(a.offered, n)
+			}
+		}
+	}
 	if cfg.PasswordFile != "" {
 		a.oneOnly = ""
 		if a.secrets == nil {
@@ -174,6 +186,7 @@ func (r *Registrar) authenticate(m *sipmsg.Message, from transport.Hop, as *role
 	}
 	now, host := r.now(), from.Remote.Addr()
 	found, stale := false, false
+	offered := a.offered
 	var c credentials
 	for _, h := range m.Headers {
 		// There may be several of them, for other realms, or for each challenge.
@@ -186,9 +199,20 @@ func (r *Registrar) authenticate(m *sipmsg.Message, from transport.Hop, as *role
 			continue
 		}
 		if a.nonces.take(c.nonce, count, host, now) {
+			a.offers.answered(host, plainUser(m.Bytes(m.To.URI.User)))
 			return c.username, proxy.Answer{}
 		}
-		stale = true
+		if !stale {
+			offered = nil
+		}
+		// What it has used once it can use again.
+		stale, offered = true, append(offered, a.algorithm(c.algorithm))
+	}
+	to := plainUser(m.Bytes(m.To.URI.User))
+	if found {
+		a.offers.answered(host, to)
+	} else if len(offered) > 1 && slices.Contains(offered, algMD5) && a.offers.next(host, to, now) {
+		offered = []int{algMD5}
 	}
 	switch {
 	case stale:
@@ -202,19 +226,19 @@ func (r *Registrar) authenticate(m *sipmsg.Message, from transport.Hop, as *role
 	default:
 		r.stats.Challenged++
 	}
-	return nil, proxy.Answer{Status: as.status, Headers: a.challenge(as, host, now, stale)}
+	return nil, proxy.Answer{Status: as.status, Headers: a.challenge(as, offered, host, now, stale)}
 }
 
 // challenge returns the header lines that ask for credentials, one for each algorithm
 // (RFC 7616 section 3.3, RFC 8760 section 2.3).
-func (a *authenticator) challenge(as *role, host netip.Addr, now time.Duration, stale bool) []byte {
+func (a *authenticator) challenge(as *role, offered []int, host netip.Addr, now time.Duration, stale bool) []byte {
 	lines := make([]byte, 0, 320)
 	nonce := a.nonces.append(make([]byte, 0, nonceText), host, now)
-	for i := range a.offered {
+	for _, i := range offered {
 		lines = append(append(lines, as.challenge...), ": Digest realm="...)
 		lines = appendQuoted(lines, a.realm)
 		lines = append(append(append(lines, `, nonce="`...), nonce...), '"')
-		lines = append(append(lines, `, qop="auth", algorithm=`...), a.offered[i].name...)
+		lines = append(append(lines, `, qop="auth", algorithm=`...), a.known[i].name...)
 		if stale {
 			lines = append(lines, ", stale=true"...)
 		}
@@ -240,10 +264,10 @@ func appendQuoted(dst []byte, text string) []byte {
 // the nonce it is; 0 without qop. It takes the same time for all users.
 func (a *authenticator) verify(c *credentials, method []byte) (count uint32, right bool) {
 	n := a.algorithm(c.algorithm)
-	if n < 0 || c.username == nil || c.nonce == nil || c.uri == nil || c.response == nil {
+	if !slices.Contains(a.offered, n) || c.username == nil || c.nonce == nil || c.uri == nil || c.response == nil {
 		return 0, false
 	}
-	g := &a.offered[n]
+	g := &a.known[n]
 	ha1 := a.secretOf(c.username)[n]
 	ha2 := g.sum(method, c.uri)
 	var want digest
@@ -263,14 +287,14 @@ func (a *authenticator) verify(c *credentials, method []byte) (count uint32, rig
 	return count, subtle.ConstantTimeCompare([]byte(strings.ToLower(string(c.response))), want) == 1
 }
 
-// algorithm returns the index of an algorithm, -1 if it is not offered. MD5 needs not
-// be named.
+// algorithm returns the index of an algorithm, -1 if it is not known. MD5 needs not be
+// named.
 func (a *authenticator) algorithm(name []byte) int {
 	if name == nil {
 		return algMD5
 	}
-	for i := range a.offered {
-		if strings.EqualFold(string(name), a.offered[i].name) {
+	for i := range a.known {
+		if strings.EqualFold(string(name), a.known[i].name) {
 			return i
 		}
 	}

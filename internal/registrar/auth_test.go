@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -206,6 +207,73 @@ func TestBothAnswers(t *testing.T) {
 	sha.challenge(t, a, "WWW-Authenticate")
 	send(t, r, udp(phone), register("john", 2, "Authorization: "+sha.authorization(), "Authorization: "+md5.authorization()), 200)
 	send(t, r, udp(phone), register("john", 3, "Authorization: "+strings.Replace(sha.authorization(), "SHA-256", "SHA-512-256", 1), "Authorization: "+md5.authorization()), 200)
+}
+
+// TestOffers has phones that give up when they see an algorithm that they do not know.
+func TestOffers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := New(Config{Realm: "home", Password: "secret"}, quiet())
+		challenge := func(user, host string, want ...string) proxy.Answer {
+			t.Helper()
+			a := send(t, r, udp(host), register(user, 1), 401)
+			var got []string
+			for _, h := range header(a, "WWW-Authenticate") {
+				_, name, _ := strings.Cut(h, "algorithm=")
+				got = append(got, strings.TrimSuffix(name, ", stale=true"))
+			}
+			if !slices.Equal(got, want) {
+				t.Errorf("%s is offered %q, want %q", user, got, want)
+			}
+			return a
+		}
+		challenge("old", phone, "SHA-256", "MD5")
+		time.Sleep(time.Second)
+		challenge("old", phone, "SHA-256", "MD5")
+		time.Sleep(30 * time.Second)
+		a := challenge("old", phone, "MD5")
+		challenge("old", "10.0.0.11:5060", "SHA-256", "MD5")
+		challenge("new", phone, "SHA-256", "MD5")
+
+		old := &client{user: "old", password: "secret", realm: "home", algorithm: "MD5"}
+		old.challenge(t, a, "WWW-Authenticate")
+		old.register(t, r, udp(phone), 200)
+		time.Sleep(time.Hour)
+		a = old.register(t, r, udp(phone), 401)
+		if got := header(a, "WWW-Authenticate"); len(got) != 1 || !old.challenge(t, a, "WWW-Authenticate") {
+			t.Errorf("for an old nonce: %q", got)
+		}
+		challenge("old", phone, "MD5") // it was started again
+
+		// Who answers is not taken for old.
+		for _, algorithm := range []string{"SHA-256", "MD5"} {
+			able := &client{user: algorithm, password: "secret", realm: "home", algorithm: algorithm}
+			for range 3 {
+				able.challenge(t, challenge(algorithm, phone, "SHA-256", "MD5"), "WWW-Authenticate")
+				able.register(t, r, udp(phone), 200)
+				time.Sleep(time.Hour)
+			}
+			able.password = "wrong"
+			if got := header(able.register(t, r, udp(phone), 401), "WWW-Authenticate"); len(got) != 2 {
+				t.Errorf("for a wrong password: %q", got)
+			}
+		}
+		time.Sleep(2 * offerLife)
+		challenge("old", phone, "SHA-256", "MD5")
+
+		for i := range maxOffers {
+			challenge(fmt.Sprint(i), phone, "SHA-256", "MD5")
+		}
+		if len(r.auth.offers) > maxOffers {
+			t.Errorf("%d offers are remembered", len(r.auth.offers))
+		}
+		time.Sleep(time.Minute)
+		r.Configure(Config{Realm: "home", Password: "secret", Algorithms: []string{"sha-256"}})
+		challenge("old", phone, "SHA-256")
+		challenge("old", phone, "SHA-256")
+		old.register(t, r, udp(phone), 401)
+		r.Configure(Config{Realm: "home", Password: "secret", Algorithms: []string{"MD5", "SHA-256"}})
+		challenge("another", phone, "MD5", "SHA-256")
+	})
 }
 
 // TestUnacceptable has credentials that are right but for one thing.

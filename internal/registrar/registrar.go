@@ -32,6 +32,11 @@ type Config struct {
 	// from the file PasswordFile or, where none is named, all with Password.
 	Realm, Password, PasswordFile string
 
+	// Algorithms are those that are offered, the best one first: SHA-256 and MD5, as
+	// RFC 8760 names them. nil: both. Phones that give up for one that they do not
+	// know are offered MD5 alone, if it is one of them, when they try again.
+	Algorithms []string
+
 	Limits Limits
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -279,6 +280,37 @@ func TestUnwritable(t *testing.T) {
 	}
 	r.save(true)
 	if log.count("registration_file can not be written") != 2 {
+		t.Errorf("log: %s", log.String())
+	}
+}
+
+// TestUnprivileged has a directory that belongs to somebody else.
+func TestUnprivileged(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o555); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(filepath.Dir(dir), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	var log journal
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if os.Geteuid() == 0 {
+			// This thread alone, which ends with the goroutine, is nobody for files.
+			runtime.LockOSThread()
+			if _, err := unix.SetfsuidRetUid(65534); err != nil {
+				t.Error(err)
+			}
+		}
+		r := New(Config{File: filepath.Join(dir, "registrations")}, log.logger())
+		for range 3 {
+			r.save(true)
+		}
+	}()
+	<-done
+	if log.count("registration_file can not be written", "permission denied", "the directory must belong to") != 1 || log.count("") != 1 {
 		t.Errorf("log: %s", log.String())
 	}
 }
