@@ -71,6 +71,20 @@ func hash16(n uint64) (text [16]byte) {
 	return text
 }
 
+// unique returns what makes a branch one that no other request has. Without a
+// transaction, a request that comes again must get the same again (section 16.11).
+func (r *relay) unique() uint64 {
+	if r.server != nil {
+		return rand.Uint64()
+	}
+	var h maphash.Hash
+	h.SetSeed(r.proxy.seed)
+	_, _ = h.Write(r.msg.Bytes(r.msg.Via.SentBy)) // cannot fail
+	_ = h.WriteByte(0)
+	_, _ = h.Write(r.msg.Bytes(r.msg.Via.Branch))
+	return h.Sum64()
+}
+
 // appendVia appends our Via header line for a request that goes from a face over a
 // transport.
 func (r *relay) appendVia(dst []byte, f Face, kind transport.Kind) []byte {
@@ -78,7 +92,7 @@ func (r *relay) appendVia(dst []byte, f Face, kind transport.Kind) []byte {
 	dst = append(dst, ' ')
 	dst = sipmsg.AppendHostPort(dst, f.Named.Addr(), int(f.Named.Port()))
 	dst = append(append(dst, ";branch="...), cookie...)
-	unique, hash := hash16(rand.Uint64()), hash16(r.hash)
+	unique, hash := hash16(r.unique()), hash16(r.hash)
 	dst = append(append(dst, unique[:]...), hash[:]...)
 	cfg := &r.proxy.cfg
 	if f.Side == Inside && cfg.RportInside || f.Side == Outside && cfg.RportOutside {
