@@ -57,7 +57,7 @@ type BaresipOptions struct {
 	Registrar netip.AddrPort
 	Domain    string // of its address; default the registrar's address, or its own
 	TCP       bool   // to its outbound proxy or registrar, in place of UDP
-	Asks      string // transport that its addresses name, for the way behind an outbound proxy; default as TCP says
+	Asks      string // transport that its addresses name, for the way behind an outbound proxy, or "none"; default as TCP says
 	Port      int    // of SIP, default 5060
 	Expires   int    // of the registration, default 3600; 0 with NoRegister
 	RTPLow    int    // default 10000; the range is 100 ports
@@ -93,6 +93,7 @@ func (h *Host) Baresip(o BaresipOptions) *Baresip {
 	if err != nil {
 		h.lab.T.Fatalf("%v", err)
 	}
+	b.Command("reginfo", "") // its events come from now on
 	if !o.NoReg {
 		// The phone may have registered before its control socket was there.
 		b.WaitLine(`200 OK .*\[\d+ binding`, Moment())
@@ -139,7 +140,11 @@ func (h *Host) baresip(o BaresipOptions) (*Baresip, error) {
 	}
 	setDefault(&o.Asks, transport)
 	b := &Baresip{Host: h, Addr: c.Addr, AOR: "sip:" + o.User + "@" + domain, Dir: dir, grown: make(chan struct{})}
-	account := fmt.Sprintf("<%s;transport=%s>;auth_user=%s;auth_pass=%s;audio_codecs=pcmu;ptime=20", b.AOR, o.Asks, o.User, o.Password)
+	param := ";transport=" + o.Asks
+	if o.Asks == "none" {
+		param = ""
+	}
+	account := fmt.Sprintf("<%s%s>;auth_user=%s;auth_pass=%s;audio_codecs=pcmu;ptime=20", b.AOR, param, o.User, o.Password)
 	if o.NoReg {
 		o.Expires = 0
 	}

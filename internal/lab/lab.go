@@ -41,6 +41,10 @@ type Options struct {
 	// packets then cross the firewall with partial checksums and nobody
 	// verifies any. Otherwise checksums are real and verified.
 	Offload bool
+	// Front, if it is set, is the nft script of a packet filter between the firewall
+	// and the world. It routes, and has no addresses of its own. Its interfaces are
+	// fw, towards the firewall, and eth0.
+	Front string
 	// Leaky turns off the checks that every lab does at its end (see CheckWire).
 	Leaky bool
 }
@@ -172,7 +176,14 @@ func (l *Lab) buildFirewall() (err error) {
 	if err := l.FW.plug("eth0", l.lan, "lan", 1500, l.opt.Offload); err != nil {
 		return err
 	}
-	if err := l.FW.plug("ppp0", l.wan, "wan", l.opt.MTU, l.opt.Offload); err != nil {
+	outer, port := l.wan, "wan"
+	if l.opt.Front != "" {
+		if outer, err = l.buildFront(); err != nil {
+			return err
+		}
+		port = "fw"
+	}
+	if err := l.FW.plug("ppp0", outer, port, l.opt.MTU, l.opt.Offload); err != nil {
 		return err
 	}
 	if err := l.FW.address("eth0", netip.PrefixFrom(InsideAddr, InsideNet.Bits())); err != nil {
@@ -190,6 +201,33 @@ func (l *Lab) buildFirewall() (err error) {
 		}
 	}
 	return l.FW.forwarding()
+}
+
+// buildFront puts a box between the firewall and the world, which answers ARP for both
+// sides (RFC 1027).
+func (l *Lab) buildFront() (*Host, error) {
+	front, err := l.host("front")
+	if err != nil {
+		return nil, err
+	}
+	if err := front.bridge("fw", l.opt.MTU); err != nil {
+		return nil, err
+	}
+	if err := front.plug("eth0", l.wan, "wan", l.opt.MTU, l.opt.Offload); err != nil {
+		return nil, err
+	}
+	script := "ip route add " + PublicAddr.String() + " dev fw && ip route add " + wanNet.String() + " dev eth0 && " +
+		"ip route add default via " + wanGateway.String() + " dev eth0\n"
+	for _, i := range []string{"fw", "eth0"} {
+		script += "echo 1 >/proc/sys/net/ipv4/conf/" + i + "/proxy_arp\necho 0 >/proc/sys/net/ipv4/neigh/" + i + "/proxy_delay\n"
+	}
+	if _, err := front.Pipe(script, "sh", "-e"); err != nil {
+		return nil, err
+	}
+	if _, err := front.Pipe(l.opt.Front, "nft", "-f", "-"); err != nil {
+		return nil, err
+	}
+	return front, front.forwarding()
 }
 
 func (l *Lab) buildPhones() error {

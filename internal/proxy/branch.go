@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"net/netip"
 	"time"
 
 	"sipnatd/internal/transaction"
@@ -71,6 +72,7 @@ func (b *branch) next(status int, reason string) {
 	r := b.relay
 	p := r.proxy
 	for len(b.hops) > 0 && !b.cancelled && !r.done {
+		earlier, tried, left := b.request, b.hop.Remote, b.face
 		b.hop = b.hops[0]
 		b.hops = b.hops[1:]
 		remote := b.hop.Remote
@@ -90,6 +92,7 @@ func (b *branch) next(status int, reason string) {
 			b.hop.Local = face.Local
 		}
 		request, err := b.build()
+		b.giveUp(earlier, tried, left)
 		if err != nil {
 			b.fail(500, "")
 			return
@@ -115,6 +118,21 @@ func (b *branch) next(status int, reason string) {
 		b.unreachable()
 	}
 	b.fail(status, reason)
+}
+
+// giveUp closes the media of a request to a server that has not taken it, as soon as
+// there is another one: the ports stay the same.
+func (b *branch) giveUp(request []byte, server netip.AddrPort, face Face) {
+	r := b.relay
+	var m sipmsg.Message
+	if request == nil || cross(r.face, face) != outward || m.Index(request) != nil {
+		return
+	}
+	var answer sipmsg.Message
+	response := sipmsg.AppendResponse(nil, &m, 503, "", sipmsg.ResponseOptions{ToTag: r.tag()})
+	if answer.Index(response) == nil {
+		r.proxy.media(&answer, false, server, r.from.Remote, face.Local.Addr())
+	}
 }
 
 // comeHome ends a branch that leads to the firewall itself: its domain is one of ours,

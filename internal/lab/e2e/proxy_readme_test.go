@@ -2,13 +2,15 @@ package e2e
 
 import (
 	"os"
+	"slices"
+	"strings"
 	"testing"
 
 	"sipnatd/internal/lab"
 )
 
 // readmeFirewall is the firewall of siproxd's README as contrib/iptables has it. From
-// outside it lets in nothing but UDP to port 5060.
+// outside it lets in nothing but SIP to port 5060.
 func readmeFirewall(t *testing.T, backend lab.Backend) lab.Firewall {
 	t.Helper()
 	text, err := os.ReadFile("../../../contrib/iptables/firewall.rules")
@@ -49,7 +51,7 @@ func TestProxyReadme(t *testing.T) {
 			k := l.Outside[0].Kamailio(lab.KamailioOptions{Domain: "example.net", RecordRoute: true})
 
 			john := l.Phones[0].Baresip(lab.BaresipOptions{
-				User: "johndoe", Domain: "foo.bar.org", Outbound: throughProxy, Answer: true,
+				User: "johndoe", Domain: "foo.bar.org", Outbound: throughProxy, Asks: "none", Answer: true,
 			})
 			bob := l.Outside[1].Baresip(lab.BaresipOptions{
 				User: "bob", Domain: "example.net", Outbound: "sip:" + k.Addr.String(), Answer: true, Frequency: 880,
@@ -61,6 +63,9 @@ func TestProxyReadme(t *testing.T) {
 			// The users of another domain, by its proxy.
 			converse(l, bob, john, "sip:johndoe@foo.bar.org")
 			converse(l, john, bob, "sip:bob@example.net")
+			if asked := dns.Asked(); !slices.Contains(asked, "example.net NAPTR") {
+				t.Errorf("the other domain is not looked up as RFC 3263 says: %q", asked)
+			}
 
 			// Somebody who has no domain.
 			carol := l.Outside[2].Baresip(lab.BaresipOptions{User: "carol", NoReg: true, Answer: true})
@@ -72,6 +77,49 @@ func TestProxyReadme(t *testing.T) {
 					t.Errorf("the phone calls as %s", from)
 				}
 			}
+		})
+	}
+}
+
+// TestProxyPeer: another domain is called over the transport that its records in the
+// DNS ask for; of its two servers the better one is not there. It calls back over TCP.
+func TestProxyPeer(t *testing.T) {
+	t.Parallel()
+	for transport, service := range map[string]string{"UDP": "SIP+D2U", "TCP": "SIP+D2T"} {
+		t.Run(transport, func(t *testing.T) {
+			t.Parallel()
+			l := proxied(t, lab.Options{
+				Firewall: lab.Firewall{Extra: "add rule inet firewall input iifname ppp0 meta l4proto { tcp, udp } th dport 5060 accept\n"},
+				Outside:  []string{"203.0.113.10", "198.51.100.20"},
+			})
+			if l.Firewall.Backend != lab.Nftables {
+				t.Skip("the opening is written for nftables")
+			}
+			srv := "_sip._" + strings.ToLower(transport) + ".example.net"
+			dns := l.Outside[0].DNS(
+				"foo.bar.org A 203.0.113.1", "sip.example.net A 203.0.113.10",
+				srv+" SRV 10 50 5999 sip.example.net", srv+" SRV 20 50 5060 sip.example.net",
+				`example.net NAPTR 10 50 "s" "`+service+`" "" `+srv,
+			)
+			for _, h := range []*lab.Host{l.FW, l.Outside[0]} {
+				h.UseDNS(dns)
+			}
+			l.StartDaemon("host_outbound = foo.bar.org")
+			k := l.Outside[0].Kamailio(lab.KamailioOptions{Domain: "example.net", RecordRoute: true, TCP: true})
+			john := l.Phones[0].Baresip(lab.BaresipOptions{
+				User: "johndoe", Domain: "foo.bar.org", Outbound: throughProxy, Asks: "none", Answer: true,
+			})
+			bob := l.Outside[1].Baresip(lab.BaresipOptions{
+				User: "bob", Domain: "example.net", Outbound: "sip:" + k.Addr.String(), Answer: true, Asks: strings.ToLower(transport),
+			})
+			converse(l, john, bob, "sip:bob@example.net")
+			converse(l, bob, john, "sip:johndoe@foo.bar.org")
+			for _, p := range l.Wire.SIP() {
+				if p.Over() != transport {
+					t.Errorf("not over %s: %v", transport, p)
+				}
+			}
+			l.Wire.WaitSIP(0, lab.Request("INVITE"), func(m *lab.Message) bool { return m.From.Addr() == k.Addr.Addr() })
 		})
 	}
 }

@@ -1,0 +1,37 @@
+package e2e
+
+import (
+	"testing"
+
+	"sipnatd/internal/lab"
+)
+
+// TestProxyRestart: registrations outlive the daemon in registration_file, and a call
+// goes on meanwhile and ends as it should.
+func TestProxyRestart(t *testing.T) {
+	t.Parallel()
+	l := proxied(t, lab.Options{Firewall: readmeFirewall(t, lab.IPTablesNFT), Phones: 2, Outside: []string{"203.0.113.10", "198.51.100.20"}})
+	config := []string{"host_outbound = 203.0.113.1", "registration_file = " + l.Dir + "/registrations", "rtp_timeout = 60"}
+	daemon := l.StartDaemon(config...)
+	provider := l.Outside[0].Kamailio(lab.KamailioOptions{Auth: true, RecordRoute: true})
+	alice := l.Phones[0].Baresip(lab.BaresipOptions{Registrar: provider.Addr, Outbound: throughProxy, Answer: true})
+	john := l.Phones[1].Baresip(lab.BaresipOptions{User: "johndoe", Domain: "203.0.113.1", Outbound: throughProxy, Answer: true})
+	bob := l.Outside[1].Baresip(lab.BaresipOptions{User: "bob", Registrar: provider.Addr, Answer: true})
+
+	connect(l, bob, alice, alice.AOR)
+	daemon.Stop()
+	l.StartDaemon(config...)
+	l.AudioBothWaysSince(l.Inside.Mark(), l.Wire.Mark(), 25)
+	bob.Hangup()
+	alice.WaitEvent("CALL_CLOSED")
+
+	// (The streams of that call stay until they have been silent for rtp_timeout.)
+	for _, to := range []*lab.Baresip{john, alice} {
+		connect(l, bob, to, to.AOR)
+		to.Hangup()
+		bob.WaitEvent("CALL_CLOSED")
+	}
+	if ps := l.Inside.SIP(lab.Request("REGISTER")); len(ps) > 3 { // one was challenged
+		t.Errorf("the phones have registered again: %v", ps)
+	}
+}
