@@ -31,7 +31,7 @@ func (b *branch) answer(m *sipmsg.Message, from transport.Hop) []byte {
 	switch way {
 	case homeward:
 		if registered {
-			p.parts.Registrar.Registered(&r.msg, m, r.from)
+			p.parts.Registrar.Registered(&r.msg, m, r.from, from.Remote.Addr())
 			b.returnContacts(m, e)
 		}
 	case outward:

@@ -8,7 +8,7 @@ import (
 	"sipnatd/sipmsg"
 )
 
-// Parts are what the proxy is made of besides its transactions. All but Send are
+// Parts are what the proxy is made of besides its transactions. They are
 // called with the proxy's lock held, by one goroutine at a time: they must not block,
 // nor call the proxy.
 type Parts struct {
@@ -65,12 +65,13 @@ type Registrar interface {
 
 	// Registered notes that an outside registrar has bound a phone's contacts: response
 	// is its 2xx as it came, with our tokens, and request what the phone has sent.
-	Registered(request, response *sipmsg.Message, phone transport.Hop)
+	Registered(request, response *sipmsg.Message, phone transport.Hop, registrar netip.Addr)
 
 	// Lines returns the phones that are registered outside and whose contact or
 	// address-of-record has this user part, for requests of providers that lose the
-	// parameters of a Contact.
-	Lines(user []byte) []Contact
+	// parameters of a Contact: those that are registered at the host that asks, or all
+	// where it is none of their registrars.
+	Lines(user []byte, from netip.Addr) []Contact
 }
 
 // Access knows who may use the proxy: hosts_allow_reg, hosts_allow_sip,

@@ -115,7 +115,7 @@ func (r *relay) route() {
 func (r *relay) routeForeign(u sipmsg.URI) {
 	if r.face.Side == Outside {
 		_, maddr := sipmsg.Param(r.uri, u.Params, "maddr")
-		if list := r.proxy.parts.Registrar.Lines(part(r.uri, u.User)); len(list) > 0 && !maddr {
+		if list := r.proxy.parts.Registrar.Lines(part(r.uri, u.User), r.source()); len(list) > 0 && !maddr {
 			r.send(r.phones(list)...)
 		} else {
 			r.refuse(403, "")
@@ -171,7 +171,7 @@ func (r *relay) routeOwn(u sipmsg.URI) {
 	}
 	list, known := p.parts.Registrar.Contacts(r.uri)
 	if len(list) == 0 && r.face.Side == Outside {
-		list = p.parts.Registrar.Lines(part(r.uri, u.User))
+		list = p.parts.Registrar.Lines(part(r.uri, u.User), r.source())
 	}
 	if len(list) == 0 && !known && r.face.Side == Outside {
 		if uri := p.parts.Dialplan.Default(m); uri != nil {

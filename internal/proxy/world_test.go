@@ -152,7 +152,7 @@ func (w *world) Phone(token []byte) (Contact, bool) {
 	return c, ok
 }
 
-func (w *world) Registered(request, response *sipmsg.Message, phone transport.Hop) {
+func (w *world) Registered(request, response *sipmsg.Message, phone transport.Hop, _ netip.Addr) {
 	user := string(request.Bytes(request.To.URI.User))
 	h, _ := request.Find(sipmsg.HdrContact)
 	it := request.Addresses(h)
@@ -161,7 +161,7 @@ func (w *world) Registered(request, response *sipmsg.Message, phone transport.Ho
 	}
 }
 
-func (w *world) Lines(user []byte) []Contact { return w.outside[string(user)] }
+func (w *world) Lines(user []byte, _ netip.Addr) []Contact { return w.outside[string(user)] }
 
 type access struct{ *world }
 

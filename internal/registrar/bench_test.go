@@ -58,7 +58,7 @@ func BenchmarkOutside(b *testing.B) {
 	refresh := func(i int) {
 		uri := requests[i].Bytes(requests[i].RequestURI.All)
 		_, _ = r.Line(uri, hops[i])
-		r.Registered(requests[i], response, hops[i])
+		r.Registered(requests[i], response, hops[i], provider)
 	}
 	for i := range n {
 		refresh(i)

@@ -32,6 +32,9 @@ func (j *journal) count(texts ...string) (n int) {
 	return n
 }
 
+// provider is where phones are registered outside.
+var provider = netip.MustParseAddr("203.0.113.10")
+
 // udp is a hop from a phone to the firewall.
 func udp(remote string) transport.Hop {
 	return transport.Hop{Kind: transport.UDP, Local: netip.MustParseAddrPort("10.0.0.1:5060"), Remote: netip.MustParseAddrPort(remote)}

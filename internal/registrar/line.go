@@ -35,6 +35,7 @@ type line struct {
 type account struct {
 	user, host string // the address-of-record
 	expires    time.Duration
+	at         netip.Addr // the registrar; not valid where it is not known any more
 }
 
 // lines are all tokens.
@@ -184,14 +185,21 @@ func (s *lines) find(token []byte) *line {
 func (l *line) contact() proxy.Contact { return proxy.Contact{URI: l.uri, Hop: l.hop, Q: 1000} }
 
 // Lines implements [proxy.Registrar].
-func (r *Registrar) Lines(user []byte) (list []proxy.Contact) {
+func (r *Registrar) Lines(user []byte, from netip.Addr) (list []proxy.Contact) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := r.now()
+	var others []proxy.Contact
 	for _, l := range r.lines.byUser[string(plainUser(user))] {
-		if slices.ContainsFunc(l.accounts, func(a account) bool { return a.expires > now }) {
+		switch {
+		case slices.ContainsFunc(l.accounts, func(a account) bool { return a.expires > now && a.at == from }):
 			list = append(list, l.contact())
+		case slices.ContainsFunc(l.accounts, func(a account) bool { return a.expires > now }):
+			others = append(others, l.contact())
 		}
+	}
+	if len(list) == 0 {
+		return others
 	}
 	return list
 }
@@ -233,12 +241,13 @@ func (l *line) users() (names []string) {
 const maxAccounts = 64
 
 // Registered implements [proxy.Registrar].
-func (r *Registrar) Registered(request, response *sipmsg.Message, phone transport.Hop) {
+func (r *Registrar) Registered(request, response *sipmsg.Message, phone transport.Hop, registrar netip.Addr) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	aor := account{
 		user: string(user(request.Raw, request.To.URI)),
 		host: strings.ToLower(string(request.Bytes(request.To.URI.Host))),
+		at:   registrar,
 	}
 	now := r.now()
 	for _, h := range request.Headers {
@@ -273,7 +282,7 @@ func (r *Registrar) account(l *line, of account, now time.Duration) {
 	i := slices.IndexFunc(l.accounts, func(a account) bool { return a.user == of.user && a.host == of.host })
 	switch {
 	case i >= 0 && of.expires > now:
-		l.accounts[i].expires = of.expires
+		l.accounts[i].expires, l.accounts[i].at = of.expires, of.at
 	case i >= 0:
 		r.lines.unlist(l)
 		l.accounts = slices.Delete(l.accounts, i, i+1)

@@ -2,6 +2,7 @@ package registrar
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -98,9 +99,9 @@ func TestRegistered(t *testing.T) {
 			r := New(Config{}, quiet())
 			token := tokenOf(t, r, "sip:j@10.0.0.10:5060", udp(phone))
 			text := strings.NewReplacer("TOKEN", token, "token", strings.ToUpper(token)).Replace(answer(c.respond...))
-			r.Registered(index(t, outside(c.request...)), index(t, text), udp(phone))
+			r.Registered(index(t, outside(c.request...)), index(t, text), udp(phone), provider)
 			found := func() bool {
-				byContact, byUser := r.Lines([]byte("j")), r.Lines([]byte("john"))
+				byContact, byUser := r.Lines([]byte("j"), provider), r.Lines([]byte("john"), provider)
 				if len(byContact) > 1 || c.name != "only the other one" && len(byContact) != len(byUser) {
 					t.Errorf("%s: %d phones by contact, %d by user", c.name, len(byContact), len(byUser))
 				}
@@ -133,11 +134,11 @@ func TestAccounts(t *testing.T) {
 	registered := func(user, host string, lines ...string) {
 		t.Helper()
 		text := strings.NewReplacer("john@", user+"@", "provider.example", host).Replace(outside(lines...))
-		r.Registered(index(t, text), index(t, answer()), udp(phone))
+		r.Registered(index(t, text), index(t, answer()), udp(phone), provider)
 	}
 	count := func(user string, want int) {
 		t.Helper()
-		if got := len(r.Lines([]byte(user))); got != want {
+		if got := len(r.Lines([]byte(user), provider)); got != want {
 			t.Errorf("%d phones of %s, want %d", got, user, want)
 		}
 	}
@@ -157,7 +158,7 @@ func TestAccounts(t *testing.T) {
 	count("x", 1)
 	registered("bert", "B.example", "Contact: <sip:x@10.0.0.10>;expires=0")
 	count("bert", 1)
-	r.Registered(index(t, strings.ReplaceAll(outside("Contact: *", "Expires: 0"), "provider", "other")), index(t, answer()), udp("10.0.0.99:5060"))
+	r.Registered(index(t, strings.ReplaceAll(outside("Contact: *", "Expires: 0"), "provider", "other")), index(t, answer()), udp("10.0.0.99:5060"), provider)
 	count("bert", 1)
 	registered("bert", "c.example", "Contact: *", "Expires: 0")
 	count("bert", 0)
@@ -171,7 +172,7 @@ func TestAccounts(t *testing.T) {
 func TestLineLimits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := New(Config{Limits: Limits{PerHost: 3, Total: 4}}, quiet())
-		r.Registered(index(t, outside("Contact: <sip:0@10.0.0.10>")), index(t, answer()), udp(phone))
+		r.Registered(index(t, outside("Contact: <sip:0@10.0.0.10>")), index(t, answer()), udp(phone), provider)
 		var tokens []string
 		for i := range 4 {
 			time.Sleep(time.Second)
@@ -204,4 +205,21 @@ func TestLineLimits(t *testing.T) {
 			t.Errorf("left: %+v, %v", s, r.hosts)
 		}
 	})
+}
+
+// TestLinesOfRegistrar: a provider that loses the token reaches the phones that have
+// registered with it, any other host all of that name.
+func TestLinesOfRegistrar(t *testing.T) {
+	r := New(Config{}, quiet())
+	other := netip.MustParseAddr("198.51.100.20")
+	r.Registered(index(t, outside("Contact: <sip:john@10.0.0.10>")), index(t, answer()), udp(phone), provider)
+	r.Registered(index(t, outside("Contact: <sip:john@10.0.0.11>")), index(t, answer()), udp("10.0.0.11:5060"), other)
+	for _, c := range []struct {
+		from netip.Addr
+		want int
+	}{{provider, 1}, {other, 1}, {netip.MustParseAddr("203.0.113.99"), 2}} {
+		if got := r.Lines([]byte("john"), c.from); len(got) != c.want {
+			t.Errorf("%v finds %d phones, want %d", c.from, len(got), c.want)
+		}
+	}
 }

@@ -24,7 +24,7 @@ func populated(t testing.TB, cfg Config) *Registrar {
 	send(t, r, udp(phone), register("john", 7, `Contact: <sip:john@10.0.0.10:5062>;expires=600;q=0.5;+sip.instance="<urn:x y>"`), 200)
 	send(t, r, tcp("10.0.0.11:33000", 5), register("john", 1, "Contact: <sip:j%20@10.0.0.11:5070;transport=tcp>;expires=900"), 200)
 	send(t, r, udp("10.0.0.12:1024"), register("mary", 1, "Contact: <sip:mary@192.168.1.2>;expires=60"), 200)
-	r.Registered(index(t, outside("Contact: <sip:out@10.0.0.10>;expires=900")), index(t, answer()), udp(phone))
+	r.Registered(index(t, outside("Contact: <sip:out@10.0.0.10>;expires=900")), index(t, answer()), udp(phone), provider)
 	tokenOf(t, r, "sip:idle@10.0.0.10", udp(phone))
 	return r
 }
@@ -73,7 +73,7 @@ func TestFile(t *testing.T) {
 		if tokenOf(t, again, "sip:new@10.0.0.10", udp(phone)) != tokenOf(t, r, "sip:new@10.0.0.10", udp(phone)) {
 			t.Error("another token after a restart")
 		}
-		if got := again.Lines([]byte("john")); len(got) != 1 {
+		if got := again.Lines([]byte("john"), provider); len(got) != 1 {
 			t.Errorf("%d phones are registered outside", len(got))
 		}
 		send(t, again, udp(phone), register("john", 7, "Contact: <sip:john@10.0.0.10:5062>;expires=0"), 500) // its order is known
