@@ -2,6 +2,7 @@ package transaction
 
 import (
 	"bytes"
+	"errors"
 	"hash/maphash"
 	"net/netip"
 	"strconv"
@@ -288,8 +289,9 @@ func (s *Server) end() {
 func (s *Server) transmit() {
 	l := s.layer
 	if s.from.Kind == transport.TCP {
-		if l.send.Send(s.from, s.last) == nil {
-			return
+		err := l.send.Send(s.from, s.last)
+		if err == nil || errors.Is(err, transport.ErrBusy) {
+			return // a sender that does not read gets no second connection
 		}
 		// Its connection is gone: to where the sender listens.
 		to := s.replyTo()
