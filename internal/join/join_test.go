@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -77,6 +78,7 @@ type world struct {
 	front    *net.TCPListener // what the phone is led to
 	provider *net.TCPListener
 	log      *syncBuffer
+	redirect atomic.Pointer[func(*net.TCPConn) (netip.AddrPort, error)] // where the phone wanted to go
 }
 
 type syncBuffer struct {
@@ -103,7 +105,8 @@ func newWorld(t *testing.T, limits Limits) *world {
 	w.engine = nat.New(nat.Config{Networks: surroundings{}}, w.kernel, time.Now, rand.NewPCG(1, 2), log)
 	w.join = New(Config{Engine: w.engine, Networks: border{}, Limits: limits, Logger: log})
 	w.front, w.provider = w.listen("127.0.0.2"), w.listen(providerHost.String())
-	w.join.destination = func(*net.TCPConn) (netip.AddrPort, error) { return addrPort(w.provider.Addr()), nil }
+	w.wants(func(*net.TCPConn) (netip.AddrPort, error) { return addrPort(w.provider.Addr()), nil })
+	w.join.destination = func(c *net.TCPConn) (netip.AddrPort, error) { return (*w.redirect.Load())(c) }
 	w.join.listeners["front"] = listener{TCPListener: w.front}
 	w.join.running.Go(func() { w.join.accept(w.front) })
 	t.Cleanup(func() {
@@ -117,6 +120,8 @@ func newWorld(t *testing.T, limits Limits) *world {
 	})
 	return w
 }
+
+func (w *world) wants(to func(*net.TCPConn) (netip.AddrPort, error)) { w.redirect.Store(&to) }
 
 func (w *world) listen(host string) *net.TCPListener {
 	l, err := net.Listen("tcp4", host+":0")
@@ -391,6 +396,14 @@ func TestTime(t *testing.T) {
 		wantReset(t, phone)
 		wantReset(t, far)
 	})
+	t.Run("half a line", func(t *testing.T) { // of something else
+		w := newWorld(t, Limits{Message: 100 * time.Millisecond})
+		phone, far := w.connect()
+		send(t, phone, "HELO")
+		wantRead(t, far, "HELO")
+		send(t, phone, " x\r\n")
+		wantRead(t, far, " x\r\n")
+	})
 	t.Run("silence", func(t *testing.T) {
 		w := newWorld(t, Limits{Silence: 100 * time.Millisecond})
 		phone, _ := w.connect()
@@ -427,8 +440,8 @@ func TestRefused(t *testing.T) {
 			t.Errorf("%+v", s)
 		}
 	}
-	to := func(w *world, to netip.AddrPort, err error) {
-		w.join.destination = func(*net.TCPConn) (netip.AddrPort, error) { return to, err }
+	to := func(w *world, to netip.AddrPort) {
+		w.wants(func(*net.TCPConn) (netip.AddrPort, error) { return to, nil })
 	}
 	t.Run("of one host", func(t *testing.T) {
 		w := newWorld(t, Limits{PerHost: 1})
@@ -442,22 +455,22 @@ func TestRefused(t *testing.T) {
 	})
 	t.Run("not redirected", func(t *testing.T) {
 		w := newWorld(t, Limits{})
-		to(w, addrPort(w.front.Addr()), nil)
+		to(w, addrPort(w.front.Addr()))
 		refused(t, w)
 	})
 	t.Run("unknown to conntrack", func(t *testing.T) {
 		w := newWorld(t, Limits{})
-		w.join.destination = originalDestination
+		w.wants(originalDestination)
 		refused(t, w)
 	})
 	t.Run("to the firewall", func(t *testing.T) {
 		w := newWorld(t, Limits{})
-		to(w, netip.AddrPortFrom(publicHost, 5060), nil)
+		to(w, netip.AddrPortFrom(publicHost, 5060))
 		refused(t, w)
 	})
 	t.Run("to an inside host", func(t *testing.T) {
 		w := newWorld(t, Limits{})
-		to(w, netip.AddrPortFrom(phoneHost, 5060), nil)
+		to(w, netip.AddrPortFrom(phoneHost, 5060))
 		refused(t, w)
 	})
 	t.Run("nobody there", func(t *testing.T) {

@@ -1,6 +1,7 @@
 package join
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"net"
@@ -125,7 +126,7 @@ func (d *direction) finish() error {
 // messages passes on messages until the direction ends, and returns why it does.
 func (d *direction) messages() error {
 	for {
-		if err := d.read(); err != nil {
+		if err := d.read(); err != nil && !d.unended(err) {
 			return err
 		}
 		if !d.foreign.Load() {
@@ -145,6 +146,20 @@ func (d *direction) messages() error {
 	}
 }
 
+// unended reports whether the direction goes on as something else than SIP, since
+// what has come in all the time that a message has does not even end its first line.
+func (d *direction) unended(err error) bool {
+	if !errors.Is(err, os.ErrDeadlineExceeded) || d.stopped() || len(d.buf) == 0 || bytes.IndexByte(d.buf, '\n') >= 0 {
+		return false
+	}
+	d.giveUp(sipmsg.ErrNotSIP, d.buf)
+	return true
+}
+
+// stopped reports whether the pair is to end. It is asked after a deadline has been
+// set, since interrupt may have set another one just before.
+func (d *direction) stopped() bool { return d.join.context.Err() != nil || d.failed.Load() }
+
 // read waits for more. There is always room: the framer refuses what is larger than
 // a message may be.
 func (d *direction) read() error {
@@ -155,7 +170,7 @@ func (d *direction) read() error {
 	}
 	for {
 		d.src.SetReadDeadline(d.deadline())
-		if d.join.context.Err() != nil || d.failed.Load() { // it came before the deadline was set
+		if d.stopped() {
 			return os.ErrDeadlineExceeded
 		}
 		n, err := d.src.Read(d.buf[len(d.buf):cap(d.buf)])
@@ -168,10 +183,7 @@ func (d *direction) read() error {
 			d.buf = d.buf[:len(d.buf)+n]
 			return nil
 		}
-		if !errors.Is(err, os.ErrDeadlineExceeded) || !time.Now().Before(d.deadline()) {
-			return err
-		}
-		if d.join.context.Err() != nil || d.failed.Load() {
+		if !errors.Is(err, os.ErrDeadlineExceeded) || d.stopped() || !time.Now().Before(d.deadline()) {
 			return err
 		}
 	}
@@ -180,7 +192,7 @@ func (d *direction) read() error {
 // deadline returns until when the next byte must come: that of half a message soon,
 // any other as long as the other direction is not silent, too.
 func (d *direction) deadline() time.Time {
-	if len(d.buf) > 0 {
+	if len(d.buf) > 0 && !d.foreign.Load() {
 		return d.began.Add(d.join.limits.Message)
 	}
 	silence := d.join.limits.Silence
@@ -250,7 +262,7 @@ func (d *direction) write(b []byte) error {
 		return nil
 	}
 	d.dst.SetWriteDeadline(time.Now().Add(d.join.limits.Write))
-	if d.join.context.Err() != nil || d.failed.Load() {
+	if d.stopped() {
 		return os.ErrDeadlineExceeded
 	}
 	_, err := d.dst.Write(b)
