@@ -69,10 +69,15 @@ func TestProxyAccounts(t *testing.T) {
 		}
 	}
 
-	// Without the token, whoever has that name rings.
-	call := first.Invite("sip:alice@203.0.113.1")
-	for _, phone := range []*lab.Agent{both, one} {
-		phone.RecvInvite(lab.CallID(call.CallID)).Reply(486)
+	// Without the token, those of that name ring whom this provider knows.
+	for provider, phones := range map[*lab.Agent][]*lab.Agent{first: {both}, second: {both, one}} {
+		call := provider.Invite("sip:alice@203.0.113.1")
+		for _, phone := range phones {
+			phone.RecvInvite(lab.CallID(call.CallID)).Reply(486)
+		}
+		call.AckFailure(call.Expect(486))
+		if ms := one.Pending(lab.CallID(call.CallID), lab.Request("INVITE")); provider == first && len(ms) > 0 {
+			t.Error("a provider calls a phone that is not registered with it")
+		}
 	}
-	call.AckFailure(call.Expect(486))
 }
