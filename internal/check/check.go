@@ -84,6 +84,7 @@ func (i *inspection) lookAround(privileged bool) {
 	}
 	i.add(Interfaces(i.faces, i.cfg.HostOutbound)...)
 	i.add(hostOutbound(i.cfg.HostOutbound, i.faces.Interfaces(), i.faces.Own, resolve)...)
+	i.add(domains(i.cfg, i.faces.Own, resolve, sipServers)...)
 	i.add(overlaps(i.faces.Interfaces())...)
 	i.add(defaultRoute(i.faces.Interfaces(), farHost(i.cfg), ifaces.Leaves)...)
 	i.add(forwarding(i.faces.Interfaces(), sysctl)...)
@@ -91,11 +92,14 @@ func (i *inspection) lookAround(privileged bool) {
 
 	i.others = findOthers(i.cfg)
 	i.add(i.others.findings(i.cfg, privileged)...)
-	sockets, err := udpSockets()
-	if err != nil {
+	i.add(files(i.cfg, userOf(i.cfg, i.others.daemon), canRead, canCreate)...)
+	udp, err := localSockets("udp")
+	tcp, tcpErr := localSockets("tcp")
+	if err := errors.Join(err, tcpErr); err != nil {
 		i.add(unread(LocalPorts, "local sockets", err))
 	}
-	i.add(localPorts(i.cfg, i.faces.Interfaces(), sockets, owners)...)
+	i.add(localPorts(i.cfg, i.faces.Interfaces(), udp, owners)...)
+	i.add(proxyPorts(i.cfg, i.faces.Interfaces(), udp, tcp, owners)...)
 	i.add(ephemeralPorts(i.cfg, sysctl)...)
 }
 
@@ -124,6 +128,8 @@ func (i *inspection) lookInside() {
 	i.add(i.others.table(firewall.Installed())...)
 	i.add(Chains(firewall, helper)...)
 	i.add(Policy(firewall, i.cfg, i.faces, helper)...)
+	i.add(proxyInput(firewall, i.cfg, i.faces.Interfaces())...)
+	i.add(joined(firewall, i.cfg, i.faces.Interfaces())...)
 	i.add(masquerade(firewall, i.faces.Interfaces())...)
 	redirects, err := nft.Redirects()
 	if err != nil {

@@ -274,7 +274,7 @@ func TestParseSockets(t *testing.T) {
   garbage: 1: 2 07 5 6 7 8 9 10
 `
 	got := ""
-	for _, s := range parseSockets([]byte(text)) {
+	for _, s := range parseSockets([]byte(text), unconnected) {
 		got += fmt.Sprintf("%v %d, ", s.local, s.inode)
 	}
 	if want := "203.0.113.1:7070 1234, 0.0.0.0:5060 1235, 203.0.113.1:7072 1237, [::]:7073 1238, "; got != want {

@@ -150,12 +150,16 @@ func demands(cfg *config.Config, helper conntrack.Helper) []demand {
 			return c.Insert("ct status dnat accept", "-m conntrack --ctstate DNAT -j ACCEPT")
 		}
 	}
+	sip := Fault
+	if cfg.AsksForProxy() {
+		sip = Note // the phones may all send theirs to the firewall itself
+	}
 	return []demand{
 		{id: ForwardReply, level: Fault, says: "the answers to what has been let out (established)", remedy: admit,
 			packets: func(c crossing) []nft.Packet {
 				return []nft.Packet{c.inbound(nft.Packet{State: nft.StateEstablished})}
 			}},
-		{id: ForwardSIP, level: Fault, says: "SIP from inside to outside", remedy: func(c nft.Chain, pair crossing) string { return admitSIP(c, pair, cfg.SIPPorts) },
+		{id: ForwardSIP, level: sip, says: "SIP from inside to outside", remedy: func(c nft.Chain, pair crossing) string { return admitSIP(c, pair, cfg.SIPPorts) },
 			packets: func(c crossing) []nft.Packet {
 				var all []nft.Packet
 				for _, port := range cfg.SIPPorts {

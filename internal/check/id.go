@@ -38,5 +38,11 @@ const (
 	QueueNumber   = "queue-number"   // nobody else serves the queues
 	Daemon        = "daemon"         // whether one runs
 	Siproxd       = "siproxd"        // none runs
+	ProxyInput    = "proxy-input"    // SIP gets to the proxy mode
+	ProxyPort     = "proxy-port"     // no other program has its port
+	Joined        = "sip-tcp"        // SIP over TCP gets to the daemon, and past nobody
+	Domains       = "domains"        // the firewall's names lead to it
+	Passwords     = "passwords"      // they can be read, and not by everybody
+	Registrations = "registrations"  // their file can be written
 	SaveRules     = "save-rules"     // nft can read what it lists
 )

@@ -17,36 +17,41 @@ import (
 	"sipnatd/internal/ifaces"
 )
 
-// socket is a local UDP socket that takes packets from anybody.
+// socket is a local socket that takes packets or connections from anybody.
 type socket struct {
 	local netip.AddrPort
 	inode uint64
 }
 
-// udpSockets lists them. The view is that of the thread's network namespace.
-func udpSockets() ([]socket, error) {
+// localSockets lists those of udp or tcp. The view is that of the thread's network
+// namespace.
+func localSockets(protocol string) ([]socket, error) {
 	var all []socket
 	var errs []error
-	for _, name := range []string{"udp", "udp6"} {
+	for _, name := range []string{protocol, protocol + "6"} {
 		text, err := os.ReadFile("/proc/thread-self/net/" + name)
-		if err != nil && !(name == "udp6" && errors.Is(err, fs.ErrNotExist)) { // without IPv6
+		if err != nil && !(name != protocol && errors.Is(err, fs.ErrNotExist)) { // without IPv6
 			errs = append(errs, err)
 		}
-		all = append(all, parseSockets(text)...)
+		all = append(all, parseSockets(text, map[string]string{"udp": unconnected, "tcp": listening}[protocol])...)
 	}
 	return all, errors.Join(errs...)
 }
 
-// unconnected is the state of a socket that has no peer (TCP_CLOSE).
-const unconnected = "07"
+// The states of such sockets: one of UDP has no peer (TCP_CLOSE), one of TCP waits for
+// them (TCP_LISTEN).
+const (
+	unconnected = "07"
+	listening   = "0A"
+)
 
 // parseSockets reads the lines "sl local_address rem_address st tx:rx tr:when retrnsmt
 // uid timeout inode ...", with addresses as words in the host's byte order.
-func parseSockets(text []byte) []socket {
+func parseSockets(text []byte, state string) []socket {
 	var all []socket
 	for line := range bytes.Lines(text) {
 		f := strings.Fields(string(line))
-		if len(f) < 10 || f[3] != unconnected {
+		if len(f) < 10 || f[3] != state {
 			continue
 		}
 		address, port, _ := strings.Cut(f[1], ":")
@@ -68,6 +73,8 @@ func parseSockets(text []byte) []socket {
 	return all
 }
 
+var noLocalPort = Finding{ID: LocalPorts, Subject: "ports", Text: "no program has one of SIP or media"}
+
 // localPorts finds programs on this machine that have a public port of SIP or media.
 func localPorts(cfg *config.Config, faces []ifaces.Interface, sockets []socket, owners func([]uint64) map[uint64]process) []Finding {
 	public := func(a netip.Addr) bool {
@@ -81,7 +88,7 @@ func localPorts(cfg *config.Config, faces []ifaces.Interface, sockets []socket, 
 		return !public(s.local.Addr()) || !media(port) && !slices.Contains(cfg.SIPPorts, port)
 	})
 	if len(sockets) == 0 {
-		return []Finding{{ID: LocalPorts, Subject: "ports", Text: "no program has one of SIP or media"}}
+		return []Finding{noLocalPort}
 	}
 	var inodes []uint64
 	for _, s := range sockets {
@@ -96,6 +103,9 @@ func localPorts(cfg *config.Config, faces []ifaces.Interface, sockets []socket, 
 	var order []process
 	for _, s := range sockets {
 		who := held[s.inode]
+		if who.name == "sipnatd" {
+			continue // the proxy mode
+		}
 		if port := s.local.Port(); media(port) {
 			if ports[who] == nil {
 				order = append(order, who)
@@ -105,6 +115,9 @@ func localPorts(cfg *config.Config, faces []ifaces.Interface, sockets []socket, 
 			Text: fmt.Sprintf("%s speaks SIP here itself (%s): phones are announced with another port", who, s.local)}); !slices.Contains(all, f) {
 			all = append(all, f)
 		}
+	}
+	if all == nil && order == nil {
+		all = []Finding{noLocalPort}
 	}
 	for _, who := range order {
 		slices.Sort(ports[who])

@@ -41,12 +41,16 @@ func account(cfg *config.Config, exists func(name string) error, reads func(name
 	case errors.Is(err, privilege.ErrNotRoot):
 		return append(all, Finding{ID: ConfigFile, Level: Note, Subject: cfg.File, Text: "whether the user can read it again was not tried: " + err.Error()})
 	default:
-		group := cfg.User
-		if u, err := user.Lookup(cfg.User); err == nil {
-			group = u.Gid
-		}
 		return append(all, Finding{ID: ConfigFile, Level: Warning, Subject: cfg.File,
 			Text:   "the user cannot read it, so that SIGHUP changes nothing: " + err.Error(),
-			Remedy: fmt.Sprintf("chgrp %s %[2]s && chmod g+r %[2]s", group, cfg.File)})
+			Remedy: fmt.Sprintf("chgrp %s %[2]s && chmod g+r %[2]s", groupOf(cfg.User), cfg.File)})
 	}
+}
+
+// groupOf is a user's own group.
+func groupOf(name string) string {
+	if u, err := user.Lookup(name); err == nil {
+		return u.Gid
+	}
+	return name
 }

@@ -51,3 +51,15 @@ func resolve(host string) ([]netip.Addr, error) {
 	defer cancel()
 	return net.DefaultResolver.LookupNetIP(ctx, "ip4", host)
 }
+
+// sipServers are the hosts that a domain's SRV records for SIP over UDP name.
+func sipServers(domain string) []string {
+	ctx, cancel := context.WithTimeout(context.Background(), nameTimeout)
+	defer cancel()
+	_, records, _ := net.DefaultResolver.LookupSRV(ctx, "sip", "udp", domain) // without an answer there is none
+	var all []string
+	for _, r := range records {
+		all = append(all, r.Target)
+	}
+	return all
+}

@@ -139,8 +139,13 @@ func Open(cfg *config.Config, log *report.Log) (_ *Daemon, err error) {
 		}
 	}
 	if cfg.Mode != config.ModeTransparent {
-		if err := d.openProxy(); err != nil {
+		err := d.openProxy()
+		switch {
+		case err == nil:
+		case cfg.AsksForProxy():
 			return nil, fmt.Errorf("proxy mode: %w; mode = transparent does without it", err)
+		default: // a PBX on the firewall has the port, perhaps
+			log.Info("there is no proxy mode, which nothing asks for either", "reason", err)
 		}
 	}
 	return d, nil

@@ -62,6 +62,7 @@ func (d *Daemon) openProxy() error {
 		Logger:            netLog,
 	}, m.proxy)
 	if err != nil {
+		m.locator.Close()
 		return err
 	}
 	d.proxy = m
