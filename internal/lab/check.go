@@ -10,7 +10,7 @@ import (
 // CheckWire judges what was captured, as every lab does at its end:
 //
 //   - no private address leaves: neither in an IP header nor in any byte of a
-//     SIP message, the Call-ID aside;
+//     SIP message, the Call-ID and the CNAME of RTCP aside;
 //   - whatever the firewall sends, to either side, has correct checksums;
 //   - a response comes back to a phone with the phone's own Via, byte for byte
 //     (received and rport aside), and a 2xx to its REGISTER with its own Contact;
@@ -79,6 +79,9 @@ func Leaks(packets []*Packet) []string {
 			name, _, _ := strings.Cut(line, ":")
 			if same(strings.TrimSpace(name), "Call-ID") {
 				continue
+			}
+			if strings.HasPrefix(line, "a=ssrc:") && strings.Contains(line, " cname:") {
+				continue // a name that must be the one in RTCP (RFC 5576 section 6.1)
 			}
 			for _, s := range dottedQuad.FindAllString(line, -1) {
 				if a, err := netip.ParseAddr(s); err == nil && IsPrivate(a) {
