@@ -105,7 +105,7 @@ func (b *branch) next(status int, reason string) {
 			b.client, err = p.layer.Send(b.hop, request, b)
 		}
 		if err == nil {
-			p.parts.Dialplan.Log(&r.msg, r.from.Remote, b.hop.Remote, 0)
+			r.log(b.hop.Remote, 0)
 			if r.server == nil {
 				b.finish()
 			} else if r.msg.Method == sipmsg.MethodInvite {
@@ -290,6 +290,9 @@ func (b *branch) take(status int, response, challenges []byte) {
 			r.server.Respond(status, response)
 		}
 		first := !r.done
+		if first {
+			r.log(b.hop.Remote, status)
+		}
 		r.done = true
 		b.finish()
 		if first {

@@ -125,8 +125,8 @@ type Dialplan interface {
 	// Record-Route, Max-Forwards, Contact, the parties, User-Agent.
 	Edit(m *sipmsg.Message, e *sipmsg.Edits, outbound bool)
 
-	// Log notes a request that begins or ends a call, and its final response; status 0
-	// stands for the request.
+	// Log notes a request that is sent on (status 0), and the final response that its
+	// sender gets. to is not valid where it was sent nowhere.
 	Log(m *sipmsg.Message, from, to netip.AddrPort, status int)
 }
 

@@ -35,6 +35,7 @@ type relay struct {
 
 	best       int // status of the best final response yet, 0: none
 	response   []byte
+	to         netip.AddrPort // the first place that it was sent to
 	challenges []byte // header lines of all 401 and 407
 	done       bool   // a final response was sent
 }
@@ -94,6 +95,9 @@ func (r *relay) handle() {
 func (r *relay) respond(a Answer) {
 	if r.server == nil || r.done {
 		return
+	}
+	if a.Status >= 200 {
+		r.log(r.to, a.Status)
 	}
 	r.done = a.Status >= 200
 	if a.Status >= 400 {
@@ -163,6 +167,7 @@ func (r *relay) conclude() {
 		r.done = true
 		r.server.GiveUp() // RFC 4320 section 4.2
 	default:
+		r.log(r.to, r.best)
 		r.done = true
 		r.server.Respond(r.best, r.withChallenges())
 	}
@@ -247,6 +252,18 @@ func (r *relay) tag() string {
 		return ""
 	}
 	return r.server.Tag()
+}
+
+// log tells the dialplan of the request when it is first sent on (status 0), and of its
+// final response. An ACK is neither.
+func (r *relay) log(to netip.AddrPort, status int) {
+	if r.server == nil || status == 0 && r.to.IsValid() {
+		return
+	}
+	if status == 0 {
+		r.to = to
+	}
+	r.proxy.parts.Dialplan.Log(&r.msg, r.from.Remote, to, status)
 }
 
 // source is the host that the request came from.
