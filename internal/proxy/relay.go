@@ -36,8 +36,8 @@ type relay struct {
 	best       int // status of the best final response yet, 0: none
 	response   []byte
 	to         netip.AddrPort // the first place that it was sent to
-	challenges []byte // header lines of all 401 and 407
-	done       bool   // a final response was sent
+	challenges []byte         // header lines of all 401 and 407
+	done       bool           // a final response was sent
 }
 
 // target is one place that a request shall go to.
