@@ -38,6 +38,10 @@ type Answer struct {
 	Status  int
 	Reason  string // empty: the usual one
 	Headers []byte // whole header lines, each ended by CRLF
+
+	// Challenge says that nothing is wrong but that credentials are asked for, or
+	// others because the nonce is too old.
+	Challenge bool
 }
 
 // Registrar keeps where phones are, and who they are.

@@ -102,7 +102,9 @@ func (r *relay) respond(a Answer) {
 	r.done = a.Status >= 200
 	if a.Status >= 400 {
 		r.proxy.stats.Refused[a.Status]++
-		r.proxy.parts.Access.Refused(r.from.Remote.Addr(), a.Status)
+		if !a.Challenge {
+			r.proxy.parts.Access.Refused(r.from.Remote.Addr(), a.Status)
+		}
 	}
 	if r.proxy.log.Enabled(context.Background(), slog.LevelDebug) {
 		r.proxy.log.Debug("answered", "class", "sip", "status", a.Status, "reason", a.Reason,

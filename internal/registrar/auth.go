@@ -226,7 +226,7 @@ func (r *Registrar) authenticate(m *sipmsg.Message, from transport.Hop, as *role
 	default:
 		r.stats.Challenged++
 	}
-	return nil, proxy.Answer{Status: as.status, Headers: a.challenge(as, offered, host, now, stale)}
+	return nil, proxy.Answer{Status: as.status, Headers: a.challenge(as, offered, host, now, stale), Challenge: stale || !found}
 }
 
 // challenge returns the header lines that ask for credentials, one for each algorithm

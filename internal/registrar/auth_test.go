@@ -108,8 +108,8 @@ func TestAuthentication(t *testing.T) {
 			if len(list) != 2 || !strings.Contains(list[0], "SHA-256") || !strings.Contains(list[1], "MD5") {
 				t.Errorf("challenges: %q", list)
 			}
-			if c.challenge(t, a, "WWW-Authenticate") {
-				t.Error("the first challenge says stale")
+			if c.challenge(t, a, "WWW-Authenticate") || !a.Challenge {
+				t.Error("the first challenge says stale, or is a failure")
 			}
 			wantContacts(t, r, "sip:john@foo.bar.org")
 			c.register(t, r, udp(phone), 200)
@@ -122,7 +122,7 @@ func TestAuthentication(t *testing.T) {
 			c.register(t, r, udp(phone), 200)
 
 			time.Sleep(nonceLife + time.Second)
-			if a := c.register(t, r, udp(phone), 401); !c.challenge(t, a, "WWW-Authenticate") {
+			if a := c.register(t, r, udp(phone), 401); !c.challenge(t, a, "WWW-Authenticate") || !a.Challenge {
 				t.Error("an old nonce is not answered with stale")
 			}
 			c.register(t, r, udp(phone), 200)
@@ -138,8 +138,8 @@ func TestAuthentication(t *testing.T) {
 			}
 
 			c.password = "wrong"
-			if a := c.register(t, r, udp(phone), 401); c.challenge(t, a, "WWW-Authenticate") {
-				t.Error("a wrong password is answered with stale")
+			if a := c.register(t, r, udp(phone), 401); c.challenge(t, a, "WWW-Authenticate") || a.Challenge {
+				t.Error("a wrong password is answered with stale, or is no failure")
 			}
 			wantContacts(t, r, "sip:john@foo.bar.org")
 			if s := r.Stats(); s.WrongDigests != 1 || s.StaleNonces != 1 || s.Challenged != 0 {
