@@ -9,9 +9,11 @@ import (
 	"hash"
 	"log/slog"
 	"net/netip"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"sipnatd/internal/proxy"
@@ -48,6 +50,9 @@ type authenticator struct {
 	log              *slog.Logger
 	known            [algorithms]algorithm
 	registrar, proxy role
+
+	reading sync.Mutex // held for the file
+	file    passwordFile
 
 	realm   string
 	oneOnly string            // password of all where there is no file
@@ -95,20 +100,53 @@ func (a *authenticator) hash(user, realm, password string) (s secret) {
 	return s
 }
 
-// configure is read and set at once.
-func (a *authenticator) configure(cfg *Config) { a.set(cfg, a.read(cfg)) }
+// passwordFile is what the secrets were read from.
+type passwordFile struct {
+	realm, name string
+	info        os.FileInfo
+	problem     string // that it could not be read for, and that has been reported
+}
 
-// read returns the secrets that the password file has, nil if there is none.
+// same reports whether it is the same file, and not changed.
+func (f *passwordFile) same(g *passwordFile) bool {
+	if f.realm != g.realm || f.name != g.name || f.problem != g.problem {
+		return false
+	}
+	if f.info == nil || g.info == nil {
+		return f.info == nil && g.info == nil
+	}
+	return os.SameFile(f.info, g.info) && f.info.ModTime().Equal(g.info.ModTime()) && f.info.Size() == g.info.Size() &&
+		f.info.Mode() == g.info.Mode()
+}
+
+// read returns the secrets that the password file has, nil if they are those that were
+// read before, or if there are none.
 func (a *authenticator) read(cfg *Config) map[string]secret {
+	a.reading.Lock()
+	defer a.reading.Unlock()
 	if cfg.Realm == "" || cfg.PasswordFile == "" {
+		a.file = passwordFile{}
 		return nil
 	}
-	passwords, err := readPasswords(cfg.PasswordFile, a.log)
+	file := passwordFile{realm: cfg.Realm, name: cfg.PasswordFile}
+	info, err := os.Stat(file.name)
+	if file.info = info; err == nil && file.same(&a.file) {
+		return nil
+	}
+	var passwords map[string]string
+	if err == nil {
+		passwords, err = readPasswords(file.name, a.log)
+	}
 	if err != nil {
-		a.log.Error("proxy_auth_pwfile can not be read: nobody can register but with the passwords that were read before",
-			"file", cfg.PasswordFile, "error", err)
+		file.problem = err.Error()
+		if !file.same(&a.file) {
+			a.log.Error("proxy_auth_pwfile can not be read: nobody can register but with the passwords that were read before",
+				"file", file.name, "error", err)
+		}
+		a.file = file
 		return nil
 	}
+	a.file = file
 	secrets := make(map[string]secret, len(passwords))
 	for name, password := range passwords {
 		secrets[name] = a.hash(name, cfg.Realm, password)
@@ -117,6 +155,7 @@ func (a *authenticator) read(cfg *Config) map[string]secret {
 }
 
 // set puts a configuration in force, with the secrets that read has returned for it.
+// Those of another realm are of no use.
 func (a *authenticator) set(cfg *Config, secrets map[string]secret) {
 	if secrets != nil || cfg.PasswordFile == "" || cfg.Realm != a.realm {
 		a.secrets = secrets

@@ -353,6 +353,9 @@ func TestUsers(t *testing.T) {
 	login("bob", "", "bob", 401)
 	login("john", "secret", "mary", 403) // one user as another
 	login("room", "sesame", "kitchen", 200)
+	// What has not changed is not read again, as when an interface has come.
+	r.Configure(Config{Realm: `my "home"`, PasswordFile: file})
+	login("john", "secret", "john", 200)
 	if log.count("line of proxy_auth_pwfile has no password", "line=7") != 1 || log.count("second password", "line=6") != 1 {
 		t.Errorf("log: %s", log.String())
 	}
@@ -376,7 +379,9 @@ func TestUsers(t *testing.T) {
 	if err := os.Remove(file); err != nil {
 		t.Fatal(err)
 	}
-	r.Configure(Config{Realm: `my "home"`, PasswordFile: file})
+	for range 3 {
+		r.Configure(Config{Realm: `my "home"`, PasswordFile: file})
+	}
 	if log.count("proxy_auth_pwfile can not be read") != 1 {
 		t.Errorf("log: %s", log.String())
 	}

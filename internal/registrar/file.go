@@ -26,7 +26,7 @@ import (
 //	secret HEX
 //	contact UNTIL Q CSEQ TRANSPORT LOCAL REMOTE "USER" "URI" "PARAMETERS" "CALL-ID"
 //	line USED TRANSPORT LOCAL REMOTE "URI"
-//	account UNTIL "USER" "HOST"                  of the line before it
+//	account UNTIL REGISTRAR "USER" "HOST"        of the line before it
 //	end LINES
 const fileTitle = "sipnatd registrations "
 
@@ -164,6 +164,7 @@ func (w *writer) line(l *line, now time.Duration) {
 		if a.expires > now {
 			w.word("account")
 			w.time(a.expires)
+			w.word(a.at.String())
 			w.quoted([]byte(a.user))
 			w.quoted([]byte(a.host))
 			w.end()
@@ -344,7 +345,9 @@ func (r *Registrar) restoreLine(w *reader, now time.Duration) *line {
 }
 
 func (r *Registrar) restoreAccount(w *reader, l *line, now time.Duration) {
-	a := account{expires: min(w.time(), now+1<<32*time.Second), user: string(w.quoted()), host: string(w.quoted())}
+	a := account{expires: min(w.time(), now+1<<32*time.Second)}
+	a.at, _ = netip.ParseAddr(w.word()) // where it is not known, the zero one's text is there
+	a.user, a.host = string(w.quoted()), string(w.quoted())
 	if w.err == nil && l != nil && a.expires > now {
 		r.account(l, a, now)
 	}

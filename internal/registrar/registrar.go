@@ -110,14 +110,14 @@ func New(cfg Config, log *slog.Logger) *Registrar {
 	}
 	r.lines.init()
 	r.auth.init(log.With("class", "auth"))
-	r.auth.configure(&r.cfg)
+	r.auth.set(&r.cfg, r.auth.read(&r.cfg))
 	r.store.wake = make(chan struct{}, 1)
 	r.load()
 	return r
 }
 
-// Configure puts another configuration in force, and reads the password file again. If
-// that can not be read, the passwords stay as they were.
+// Configure puts another configuration in force, and reads the password file again if it
+// has changed. If it can not be read, the passwords stay as they were.
 func (r *Registrar) Configure(cfg Config) {
 	cfg = cfg.withDefaults()
 	// Read before the lock is taken: a disk may be slow.

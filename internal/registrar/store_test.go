@@ -40,7 +40,7 @@ func content(r *Registrar) (list []string) {
 	for _, l := range r.lines.list {
 		list = append(list, fmt.Sprintf("%s %s %s", l.token, l.uri, l.hop))
 		for _, a := range l.accounts {
-			list = append(list, fmt.Sprintf("%s %s@%s %d", l.token, a.user, a.host, ceilSeconds(a.expires-now)))
+			list = append(list, fmt.Sprintf("%s %s@%s %s %d", l.token, a.user, a.host, a.at, ceilSeconds(a.expires-now)))
 		}
 	}
 	slices.Sort(list)
