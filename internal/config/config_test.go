@@ -47,7 +47,7 @@ func TestDefault(t *testing.T) {
 			DefaultExpires: time.Hour, TCPTimeout: 300 * time.Second, TCPConnectTimeout: 500 * time.Millisecond,
 		},
 		Plugins: Plugins{
-			BlacklistFile: "/var/lib/siproxd/blacklist.sqlite", BlacklistDuration: time.Hour, BlacklistHits: 10, BlacklistWindow: 30 * time.Second,
+			BlacklistFile: "/var/lib/siproxd/blacklist.sqlite", BlacklistDuration: time.Hour, BlacklistWindow: 30 * time.Second,
 			StunPort: 3478, StunPeriod: 300 * time.Second,
 		},
 		Obsolete: Obsolete{RTPProxy: 1},
@@ -189,6 +189,7 @@ func TestParseErrors(t *testing.T) {
 			`test.conf:3: queues = 0: 0 is out of range; the nearest is 1; wanted: 1 to 64`,
 			`test.conf:5: userr = x: unknown setting; did you mean user?`,
 		}},
+		{"pattern", "plugin_regex_pattern = ^sip:(0", []string{`test.conf:1: plugin_regex_pattern = ^sip:(0: not an extended regular expression: a parenthesis is not closed; wanted: an extended regular expression`}},
 		{"line too long", "user = nobody\n" + strings.Repeat("x", maxLine+1), []string{`test.conf:2: the line is longer than 65536 bytes`}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -171,7 +171,7 @@ func (s Setting) text(c *Config) string {
 }
 
 func (s Setting) inQuotes(value string) string {
-	if s.Kind == Text || s.Kind == URI {
+	if s.Kind == Text || s.Kind == URI || s.Kind == Pattern {
 		return lineInQuotes(value)
 	}
 	return wordInQuotes(value)

@@ -37,7 +37,7 @@ var plugins = []Plugin{
 				field: func(c *Config) any { return &c.Plugins.BlacklistSimulate }},
 			{Name: "duration", Kind: Seconds, Default: "3600", Max: year, Help: "How long a host is blocked. 0: for ever.",
 				field: func(c *Config) any { return &c.Plugins.BlacklistDuration }},
-			{Name: "hitcount", Kind: Number, Default: "10", Min: 1, Max: 1000000, Help: "Failures that block a host.",
+			{Name: "hitcount", Kind: Number, Default: "0", Max: 1000000, Help: "Failures that block a host. 0: none do, or 10 where load_plugin names this plugin.",
 				field: func(c *Config) any { return &c.Plugins.BlacklistHits }},
 			{Name: "register_window", Kind: Seconds, Default: "30", Min: 1, Max: year, Help: "How long the answer to a registration may take.",
 				field: func(c *Config) any { return &c.Plugins.BlacklistWindow }},
@@ -97,7 +97,7 @@ var plugins = []Plugin{
 		options: []Setting{
 			{Name: "desc", Kind: Text, Repeated: true, Help: "Name of a rule. It goes together with a pattern and a replacement.",
 				field: func(c *Config) any { return &c.Plugins.RegexNames }},
-			{Name: "pattern", Kind: Text, Repeated: true, Help: "What an address is matched with, as an extended regular expression.",
+			{Name: "pattern", Kind: Pattern, Repeated: true, Help: "What an address is matched with, as an extended regular expression.",
 				field: func(c *Config) any { return &c.Plugins.RegexPatterns }},
 			{Name: "replace", Kind: Text, Repeated: true, Help: "What replaces the match.",
 				field: func(c *Config) any { return &c.Plugins.RegexReplacements }},
@@ -107,7 +107,7 @@ var plugins = []Plugin{
 		options: []Setting{
 			{Name: "desc", Kind: Text, Repeated: true, Help: "Name of a rule. It goes together with a pattern and a replacement.",
 				field: func(c *Config) any { return &c.Plugins.BodyNames }},
-			{Name: "pattern", Kind: Text, Repeated: true, Help: "What a body is matched with, as an extended regular expression.",
+			{Name: "pattern", Kind: Pattern, Repeated: true, Help: "What a body is matched with, as an extended regular expression.",
 				field: func(c *Config) any { return &c.Plugins.BodyPatterns }},
 			{Name: "replace", Kind: Text, Repeated: true, Help: "What replaces the match.",
 				field: func(c *Config) any { return &c.Plugins.BodyReplacements }},
@@ -128,7 +128,7 @@ var plugins = []Plugin{
 				field: func(c *Config) any { return &c.Plugins.TrunkNames }},
 			{Name: "account", Kind: URI, Repeated: true, Help: "The account that is registered.",
 				field: func(c *Config) any { return &c.Plugins.TrunkAccounts }},
-			{Name: "numbers_regex", Kind: Text, Repeated: true, Help: "The trunk's numbers, as an extended regular expression.",
+			{Name: "numbers_regex", Kind: Pattern, Repeated: true, Help: "The trunk's numbers, as an extended regular expression.",
 				field: func(c *Config) any { return &c.Plugins.TrunkNumbers }},
 		},
 	}, {
@@ -220,8 +220,11 @@ func (p *parser) checkPlugins() {
 		if before && plugin.Name == "shortdial" {
 			loaded = loaded && c.Obsolete.Shortdial
 		}
-		if loaded || plugin.Effect != InProxyMode ||
-			slices.ContainsFunc(c.Plugins.Load, func(file string) bool { return pluginName(file) == plugin.Name }) {
+		named := slices.ContainsFunc(c.Plugins.Load, func(file string) bool { return pluginName(file) == plugin.Name })
+		if _, set := p.lines["plugin_blacklist_hitcount"]; named && plugin.Name == "blacklist" && !set {
+			c.Plugins.BlacklistHits = 10
+		}
+		if loaded || named || plugin.Effect != InProxyMode {
 			continue
 		}
 		for _, option := range plugin.options {

@@ -105,7 +105,7 @@ type Plugins struct {
 	BlacklistFile     string
 	BlacklistSimulate bool
 	BlacklistDuration time.Duration // 0: for ever
-	BlacklistHits     int
+	BlacklistHits     int           // 0: nobody is blocked
 	BlacklistWindow   time.Duration
 
 	StunServer string

@@ -27,12 +27,13 @@ const (
 	Path         Kind = "path"         // one file name
 	URI          Kind = "uri"          // one SIP URI
 	Text         Kind = "text"         // the rest of the line
+	Pattern      Kind = "pattern"      // one extended regular expression
 	Mask         Kind = "mask"         // numeric mask or list of class names
 )
 
 // single reports whether a value of the kind is one word.
 func (k Kind) single() bool {
-	return !slices.Contains([]Kind{Interfaces, Hosts, Ports, Networks, AccessList, Mask, URI, Text}, k)
+	return !slices.Contains([]Kind{Interfaces, Hosts, Ports, Networks, AccessList, Mask, URI, Text, Pattern}, k)
 }
 
 // An Effect says what becomes of a setting.
@@ -118,6 +119,8 @@ func (s Setting) Accepts() string {
 		return "a file name"
 	case URI:
 		return "a SIP URI such as sip:user@example.org"
+	case Pattern:
+		return "an extended regular expression"
 	case Mask:
 		return "a number such as 0x204, or classes: " + strings.Join(s.Choices, ", ")
 	}

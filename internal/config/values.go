@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"sipnatd/internal/ere"
 )
 
 var errNoValue = errors.New("a value is missing")
@@ -17,7 +19,7 @@ var errNoValue = errors.New("a value is missing")
 // was made of a value that is not as it should be; the error says what is wrong,
 // without naming the setting.
 func (s Setting) set(c *Config, text string) (note string, err error) {
-	if s.Kind == Text || s.Kind == URI {
+	if s.Kind == Text || s.Kind == URI || s.Kind == Pattern {
 		return "", s.setLine(c, line(text))
 	}
 	values, err := words(text)
@@ -37,8 +39,11 @@ func (s Setting) set(c *Config, text string) (note string, err error) {
 // setLine stores a value that may hold anything.
 func (s Setting) setLine(c *Config, value string) error {
 	parse := parseText
-	if s.Kind == URI && value != "" {
+	switch {
+	case s.Kind == URI && value != "":
 		parse = parseURI
+	case s.Kind == Pattern:
+		parse = parsePattern
 	}
 	switch f := s.field(c).(type) {
 	case *string:
@@ -295,6 +300,16 @@ func parsePath(v string) (string, error) {
 func parseText(v string) (string, error) {
 	if strings.ContainsFunc(v, unicode.IsControl) {
 		return "", errors.New("it holds a control character")
+	}
+	return v, nil
+}
+
+func parsePattern(v string) (string, error) {
+	if _, err := parseText(v); err != nil {
+		return "", err
+	}
+	if _, err := ere.Compile(v); err != nil {
+		return "", fmt.Errorf("not an extended regular expression: %w", err)
 	}
 	return v, nil
 }
