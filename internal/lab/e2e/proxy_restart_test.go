@@ -1,6 +1,9 @@
 package e2e
 
 import (
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"sipnatd/internal/lab"
@@ -11,7 +14,8 @@ import (
 func TestProxyRestart(t *testing.T) {
 	t.Parallel()
 	l := proxied(t, lab.Options{Firewall: readmeFirewall(t, lab.IPTablesNFT), Phones: 2, Outside: []string{"203.0.113.10", "198.51.100.20"}})
-	config := []string{"host_outbound = 203.0.113.1", "registration_file = " + l.Dir + "/registrations", "rtp_timeout = 60"}
+	file := filepath.Join(l.Dir, "registrations")
+	config := []string{"host_outbound = 203.0.113.1", "registration_file = " + file, "autosave_registrations = 1"}
 	daemon := l.StartDaemon(config...)
 	provider := l.Outside[0].Kamailio(lab.KamailioOptions{Auth: true, RecordRoute: true})
 	alice := l.Phones[0].Baresip(lab.BaresipOptions{Registrar: provider.Addr, Outbound: throughProxy, Answer: true})
@@ -20,16 +24,25 @@ func TestProxyRestart(t *testing.T) {
 
 	connect(l, bob, alice, alice.AOR)
 	daemon.Stop()
-	l.StartDaemon(config...)
+	daemon = l.StartDaemon(config...)
 	l.AudioBothWaysSince(l.Inside.Mark(), l.Wire.Mark(), 25)
 	bob.Hangup()
 	alice.WaitEvent("CALL_CLOSED")
 
-	// (The streams of that call stay until they have been silent for rtp_timeout.)
-	for _, to := range []*lab.Baresip{john, alice} {
-		connect(l, bob, to, to.AOR)
-		to.Hangup()
-		bob.WaitEvent("CALL_CLOSED")
+	// The same after a crash, with what was written until then.
+	text := func() string { b, _ := os.ReadFile(file); return string(b) }
+	if !l.Until(lab.Moment(), func() bool { return strings.Contains(text(), "johndoe") && strings.Contains(text(), "alice") }) {
+		t.Fatalf("registration_file is not written:\n%s", text())
+	}
+	for range 2 {
+		// (The streams of the first call stay until they are silent for rtp_timeout.)
+		for _, to := range []*lab.Baresip{john, alice} {
+			connect(l, bob, to, to.AOR)
+			to.Hangup()
+			bob.WaitEvent("CALL_CLOSED")
+		}
+		daemon.Kill()
+		daemon = l.StartDaemon(config...)
 	}
 	if ps := l.Inside.SIP(lab.Request("REGISTER")); len(ps) > 3 { // one was challenged
 		t.Errorf("the phones have registered again: %v", ps)
