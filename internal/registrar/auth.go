@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/hex"
+	"fmt"
 	"hash"
 	"log/slog"
 	"net/netip"
@@ -141,7 +142,7 @@ func (a *authenticator) read(cfg *Config) map[string]secret {
 		file.problem = err.Error()
 		if !file.same(&a.file) {
 			a.log.Error("proxy_auth_pwfile can not be read: nobody can register but with the passwords that were read before",
-				"file", file.name, "error", err)
+				"file", file.name, "error", err, "remedy", fmt.Sprintf("the file must be there, and user %d must be able to read it", os.Geteuid()))
 		}
 		a.file = file
 		return nil
