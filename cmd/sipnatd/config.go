@@ -113,7 +113,7 @@ func runConfigShow(args []string, out io.Writer) error {
 	var shown []config.Value
 	name, text := 0, 0
 	for _, v := range cfg.Values() {
-		if v.Effect == config.Effective || v.Origin != "default" {
+		if v.Group == config.GroupProxy && v.Effect.In(cfg.Mode) || v.Effect == config.Effective || v.Origin != "default" {
 			shown = append(shown, v)
 			name = max(name, len(v.Name))
 			if len(v.Text) <= maxAligned {
@@ -132,10 +132,7 @@ func runConfigShow(args []string, out io.Writer) error {
 			fmt.Fprintf(b, "# %s\n", group)
 		}
 		origin := v.Origin
-		switch v.Effect {
-		case config.InProxyMode:
-			origin += ", for the proxy mode"
-		case config.NoEffect:
+		if !v.Effect.In(cfg.Mode) {
 			origin += ", no effect"
 		}
 		if v.Text == config.Hidden {

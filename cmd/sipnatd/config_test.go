@@ -51,7 +51,7 @@ func TestConfigShow(t *testing.T) {
 		}
 		for _, v := range read.Values() {
 			line := regexp.MustCompile(`(?m)^#?` + v.Name + ` += .*# ` + regexp.QuoteMeta(v.Origin) + `(,.*)?$`)
-			if set := v.Effect == config.Effective || v.Origin != "default"; line.MatchString(stdout) != set {
+			if set := v.Effect == config.Effective || v.Group == config.GroupProxy || v.Origin != "default"; line.MatchString(stdout) != set {
 				t.Errorf("%s: %s from %s: shown is\n%s", file, v.Name, v.Origin, stdout)
 			}
 		}

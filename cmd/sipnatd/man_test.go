@@ -44,9 +44,9 @@ func TestManualSettings(t *testing.T) {
 		fmt.Fprintf(&b, ".Ss %s\n", g)
 		switch g {
 		case config.GroupProxy:
-			b.WriteString("They are read and checked now, and take effect with the proxy mode, which this version does not have.\n")
+			b.WriteString("For phones that are set up to use the firewall as their registrar, or as the proxy on the way to their provider.\nWith\n.Ql mode = transparent\nthey have no effect.\n")
 		case config.GroupObsolete:
-			b.WriteString("They have no effect.\n")
+			b.WriteString("They have no place here.\n")
 		}
 		b.WriteString(".Bl -tag -width Ds\n")
 		for _, s := range config.Settings() {
@@ -54,10 +54,7 @@ func TestManualSettings(t *testing.T) {
 				continue
 			}
 			fmt.Fprintf(&b, ".It Ic %s\n%s", s.Name, roff(s.Help))
-			switch {
-			case s.Effect == config.InProxyMode && s.Fate != "":
-				b.WriteString(roff("Until then " + s.Fate + "."))
-			case s.Fate != "":
+			if s.Effect == config.NoEffect {
 				b.WriteString(roff(sentence(s.Fate)))
 			}
 			if g == config.GroupObsolete {
@@ -67,13 +64,14 @@ func TestManualSettings(t *testing.T) {
 			if s.Default != "" {
 				b.WriteString(roff("Default: " + value(s) + "."))
 			}
-			if s.Effect == config.Effective && !s.Reload {
+			if s.Effect != config.NoEffect && !s.Reload {
 				b.WriteString("A change takes effect with the next start.\n")
 			}
 		}
 		b.WriteString(".El\n")
 	}
-	fmt.Fprintf(&b, ".Ss %s\nThere are no plugins.\nTheir options are read and checked.\n", config.GroupPlugins)
+	fmt.Fprintf(&b, ".Ss %s\nThere are no plugins: what siproxd's do is built in, and belongs to the proxy mode.\n", config.GroupPlugins)
+	b.WriteString("In a file that has a\n.Ic load_plugin\nor a\n.Ic plugindir ,\nonly the options of plugins that it loads have an effect; in any other an option is enough.\n")
 	b.WriteString(".Bl -tag -width Ds\n")
 	for _, p := range config.SiproxdPlugins() {
 		fmt.Fprintf(&b, ".It Ic plugin_%s\nIn siproxd it %s", p.Name, roff(p.Does+". "+becomes(p.Effect, p.Fate)+"."))
@@ -86,7 +84,7 @@ func TestManualSettings(t *testing.T) {
 func TestReadmeSettings(t *testing.T) {
 	var b strings.Builder
 	b.WriteString("| setting | default | values | what it does |\n|---|---|---|---|\n")
-	calls := []config.Group{config.GroupInterfaces, config.GroupSignalling, config.GroupMedia}
+	calls := []config.Group{config.GroupInterfaces, config.GroupSignalling, config.GroupMedia, config.GroupProxy}
 	for _, s := range config.Settings() {
 		if !s.Essential || !slices.Contains(calls, s.Group) {
 			continue
@@ -122,7 +120,7 @@ func TestMigration(t *testing.T) {
 			continue
 		}
 		said := "As in siproxd. " + s.Help
-		if s.Effect != config.Effective {
+		if s.Effect == config.NoEffect {
 			said = becomes(s.Effect, s.Fate) + "."
 		}
 		fmt.Fprintf(&directives, "| `%s` | %s |\n", s.Name, cell(said))
@@ -165,13 +163,10 @@ func TestMigrationAnswers(t *testing.T) {
 
 // becomes says what becomes of a directive or a plugin.
 func becomes(e config.Effect, fate string) string {
-	switch {
-	case e == config.NoEffect:
+	if e == config.NoEffect {
 		return "No effect: " + fate
-	case fate == "":
-		return "With the proxy mode"
 	}
-	return "With the proxy mode; until then " + fate
+	return "Built in, for the proxy mode"
 }
 
 // value is a setting's default with its unit.

@@ -52,6 +52,7 @@ Settings of the configuration, with their defaults:
 		fmt.Fprintln(w, strings.TrimRight(fmt.Sprintf("  %-13s = %s", s.Name, s.Default), " "))
 	}
 	fmt.Fprint(w, `
-"sipnatd config reference" explains them, and what siproxd has besides.
+"sipnatd config reference" explains them, those of the proxy mode, and what siproxd
+has besides.
 `)
 }

@@ -127,8 +127,8 @@ func (s Setting) Accepts() string {
 	return string(s.Kind)
 }
 
-// in reports whether it has an effect in a mode.
-func (e Effect) in(m Mode) bool {
+// In reports whether there is an effect in a mode.
+func (e Effect) In(m Mode) bool {
 	return e == Effective || e == InProxyMode && m != ModeTransparent
 }
 

@@ -19,7 +19,7 @@ func (p *parser) checkWhole() {
 			c.QueueNum, c.Queues, last, 65536-int(c.Queues)), "queue_num", "queues")
 	}
 	for _, s := range settings {
-		if s.Kind == Path && !s.Repeated && s.Effect.in(c.Mode) {
+		if s.Kind == Path && !s.Repeated && s.Effect.In(c.Mode) {
 			if name := s.text(c); name != "" && name[0] != '/' {
 				p.warnAt(fmt.Sprintf("%s = %s is taken from the directory that the daemon is started in", s.Name, printable(name)), s.Name)
 			}
