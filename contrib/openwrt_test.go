@@ -25,7 +25,7 @@ func openwrt(t *testing.T, root, script, function string, uci map[string]string)
 	must(t, err)
 	text, err := os.ReadFile(filepath.Join("openwrt", script))
 	must(t, err)
-	moved := strings.NewReplacer("/var/etc", root+"/var/etc", "/etc/config", root+"/etc/config",
+	moved := strings.NewReplacer("/var/etc", root+"/var/etc", "/var/lib", root+"/var/lib", "/etc/config", root+"/etc/config",
 		". /lib/functions.sh", "", ". /lib/functions/network.sh", "").Replace(string(text))
 	cmd := exec.Command("sh", "-c", ". "+functions+"\n"+moved+"\n"+function)
 	cmd.Env = append(os.Environ(), "ROOT="+root)
@@ -54,12 +54,17 @@ config sipnatd 'main'
 	option rtp_port_high '10999'
 	list load_plugin 'plugin_logcall.so'
 	list load_plugin 'plugin_codecfilter.so'
+	list mask_host '10.0.0.1'
+	list mask_host '10.0.0.2'
+	list masked_host 'a.example'
+	list masked_host 'b.example'
 	list plugin_codecfilter_blacklist 'G729'
 	list plugin_codecfilter_blacklist 'GSM'
 config other 'strange'
 	option rtp_timeout '17'
 `})
-	want := `chown root:sipnatd
+	want := `chown sipnatd:sipnatd
+chown root:sipnatd
 procd open
 procd set command /usr/sbin/sipnatd -c /var/etc/sipnatd.conf
 procd set file /var/etc/sipnatd.conf
@@ -80,6 +85,10 @@ procd raw trigger interface.* 2000 /etc/init.d/sipnatd reload
 	want = `# From /etc/config/sipnatd; changes here are lost.
 load_plugin = plugin_logcall.so
 load_plugin = plugin_codecfilter.so
+mask_host = 10.0.0.1
+mask_host = 10.0.0.2
+masked_host = a.example
+masked_host = b.example
 plugin_codecfilter_blacklist = G729
 plugin_codecfilter_blacklist = GSM
 if_inbound = br-lan, dsl0
