@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 
 	"sipnatd/internal/config"
+	"sipnatd/internal/dialplan"
 	"sipnatd/internal/ifaces"
 	"sipnatd/internal/locate"
 	"sipnatd/internal/proxy"
@@ -26,6 +27,8 @@ type proxyMode struct {
 	proxy     *proxy.Proxy
 	registrar *registrar.Registrar
 	access    *registrar.Access
+	blacklist *dialplan.Blacklist
+	dialplan  *dialplan.Plan
 	locator   *locate.Locator
 	view      atomic.Pointer[view]
 	closed    sync.Once // the sockets are closed when it has been done
@@ -46,13 +49,17 @@ func (d *Daemon) openProxy() error {
 	m.view.Store(d.proxyView(d.cfg))
 	netLog := d.log.With("class", "net")
 	m.registrar = registrar.New(m.registrarConfig(d.cfg), d.log.Logger)
-	m.access = registrar.NewAccess(accessConfig(d.cfg), nil, d.log.Logger)
+	m.blacklist = dialplan.NewBlacklist(d.cfg.Plugins, d.log.Logger)
+	m.access = registrar.NewAccess(accessConfig(d.cfg), m.blacklist, d.log.Logger)
 	m.locator = locate.New(locate.Config{Log: d.log.With("class", "dns")})
+	var err error
+	if m.dialplan, err = dialplan.New(d.cfg.Plugins, d.log.Logger); err != nil {
+		d.log.Warn("not all of the dialplan is in force", "error", err)
+	}
 	m.proxy = proxy.New(proxyConfig(d.cfg), proxy.Parts{
 		Sender: sender{m}, Registrar: m.registrar, Access: m.access, Locator: m.locator,
-		Dialplan: asDialled{}, Media: d.engine.NewWorker(), Networks: m,
+		Dialplan: m.dialplan, Media: d.engine.NewWorker(), Networks: m,
 	}, d.log.Logger)
-	var err error
 	m.transport, err = transport.Open(transport.Config{
 		Listen:            m.view.Load().listen(),
 		TCPTimeout:        d.cfg.Proxy.TCPTimeout,
@@ -106,6 +113,10 @@ func (d *Daemon) followProxy() {
 	d.proxy.proxy.Configure(proxyConfig(d.cfg))
 	d.proxy.registrar.Configure(d.proxy.registrarConfig(d.cfg))
 	d.proxy.access.Configure(accessConfig(d.cfg))
+	d.proxy.blacklist.Configure(d.cfg.Plugins)
+	if err := d.proxy.dialplan.Configure(d.cfg.Plugins); err != nil {
+		d.log.Warn("not all of the dialplan is in force", "error", err)
+	}
 	if err := d.proxy.transport.SetListen(v.listen()); err != nil {
 		d.log.Error("the proxy mode does not listen on every address", "error", err)
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -58,8 +59,12 @@ func New(settings config.Plugins, log *slog.Logger) (*Plan, error) {
 	return p, p.Configure(settings)
 }
 
-// Configure puts other settings in force. The error is that of New.
+// Configure puts other settings in force. The error is that of New, nil if the settings
+// are those that are in force.
 func (p *Plan) Configure(settings config.Plugins) error {
+	if now := p.rules.Load(); now != nil && reflect.DeepEqual(now.Plugins, settings) {
+		return nil
+	}
 	r := &rules{Plugins: settings}
 	var errs []error
 	compile := func(setting, pattern, with string) *ere.Pattern {

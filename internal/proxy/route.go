@@ -178,6 +178,8 @@ func (r *relay) routeOwn(u sipmsg.URI) {
 			list = []Contact{{URI: uri}}
 			if d := sipmsg.ParseURI(uri); d.Scheme == sipmsg.SchemeSIP && r.own(uri, d) {
 				list, known = p.parts.Registrar.Contacts(uri)
+			} else if lines := p.parts.Registrar.Lines(part(uri, d.User), r.source()); len(lines) > 0 {
+				list = lines // an account that a phone has registered with its provider
 			}
 		}
 	}
