@@ -23,6 +23,12 @@ func TestProxyClosed(t *testing.T) {
 		t.Fatalf("the phone cannot register: %s", answer.Start)
 	}
 
+	// Not even with the help of a phone.
+	roamer := john.Request("REGISTER", "sip:203.0.113.1")
+	answer := john.Do(roamer, lab.With("To", "<sip:roamer@203.0.113.1>"), lab.With("Contact", "<sip:victim@198.51.100.20>"))
+	if answer.Status() < 400 {
+		t.Errorf("a phone registers somebody outside: %s", answer.Start)
+	}
 	inside := l.Inside.Mark()
 	for name, c := range map[string]struct {
 		method, uri string
@@ -36,6 +42,7 @@ func TestProxyClosed(t *testing.T) {
 		"it asks somebody outside":          {"OPTIONS", "sip:victim@198.51.100.20", nil, 403},
 		"its Route leads outside":           {"MESSAGE", "sip:johndoe@203.0.113.1", lab.With("Route", "<sip:203.0.113.1;lr>, <sip:198.51.100.20;lr>"), 403},
 		"its Route leads inside":            {"MESSAGE", "sip:johndoe@203.0.113.1", lab.With("Route", "<sip:203.0.113.1;lr>, <sip:10.0.0.10:5060;lr>"), 403},
+		"it calls who is outside":           {"MESSAGE", "sip:roamer@203.0.113.1", nil, 404},
 		"it calls an inside address":        {"MESSAGE", "sip:johndoe@10.0.0.10:5060", lab.With("To", "<sip:johndoe@203.0.113.1>"), 403},
 		"it knows no user":                  {"MESSAGE", "sip:nobody@203.0.113.1", nil, 404},
 		"it guesses a token":                {"BYE", "sip:johndoe@203.0.113.1;line=0", lab.With("To", "<sip:johndoe@203.0.113.1>;tag=1"), 481},
