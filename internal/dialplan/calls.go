@@ -47,7 +47,7 @@ func (p *Plan) Log(m *sipmsg.Message, from, to netip.AddrPort, status int) {
 		c.list[id] = known
 		c.log.Info("call", "class", "plugin", "from", known.from, "to", known.to, "called", known.called, "caller", from, "callee", to, "call", id)
 	case m.Method == sipmsg.MethodInvite && status >= 300 && status != 401 && status != 407 && m.ToTag.Empty() && known == nil:
-		c.end(id, newCall(m, now), resultOf(status), now) // it went nowhere
+		c.end(id, newCall(m, now), strconv.Itoa(status), now) // it went nowhere
 	case known == nil:
 	case m.Method == sipmsg.MethodInvite && m.ToTag.Empty() && status >= 200 && status < 300:
 		if known.answered.IsZero() {
@@ -56,7 +56,7 @@ func (p *Plan) Log(m *sipmsg.Message, from, to netip.AddrPort, status int) {
 	case m.Method == sipmsg.MethodInvite && m.ToTag.Empty() && status >= 300:
 		// A challenge does not end it: the phone asks again with the same Call-ID.
 		if known.answered.IsZero() && status != 401 && status != 407 {
-			c.end(id, known, resultOf(status), now)
+			c.end(id, known, strconv.Itoa(status), now)
 		}
 	case m.Method == sipmsg.MethodBye && status == 0:
 		c.end(id, known, "answered", now)
@@ -66,8 +66,6 @@ func (p *Plan) Log(m *sipmsg.Message, from, to netip.AddrPort, status int) {
 func newCall(m *sipmsg.Message, now time.Time) *call {
 	return &call{from: string(m.Bytes(m.From.URI.All)), to: string(m.Bytes(m.To.URI.All)), called: string(m.Bytes(m.RequestURI.All)), begun: now}
 }
-
-func resultOf(status int) string { return strconv.Itoa(status) + " " + sipmsg.StatusText(status) }
 
 func (c *calls) end(id string, k *call, result string, now time.Time) {
 	delete(c.list, id)
