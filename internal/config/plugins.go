@@ -32,6 +32,7 @@ var plugins = []Plugin{
 		Fate: "who registers through the firewall is its registrar's matter",
 		options: []Setting{
 			{Name: "dbpath", Kind: Path, Default: "/var/lib/siproxd/blacklist.sqlite", Help: "Database of the hosts.",
+				Effect: NoEffect, Fate: "who is blocked is known until the daemon ends",
 				field: func(c *Config) any { return &c.Plugins.BlacklistFile }},
 			{Name: "simulate", Kind: Switch, Default: "no", Help: "Only tell the log of what would be blocked.",
 				field: func(c *Config) any { return &c.Plugins.BlacklistSimulate }},
@@ -39,7 +40,7 @@ var plugins = []Plugin{
 				field: func(c *Config) any { return &c.Plugins.BlacklistDuration }},
 			{Name: "hitcount", Kind: Number, Default: "0", Max: 1000000, Help: "Failures that block a host. 0: none do, or 10 where load_plugin names this plugin.",
 				field: func(c *Config) any { return &c.Plugins.BlacklistHits }},
-			{Name: "register_window", Kind: Seconds, Default: "30", Min: 1, Max: year, Help: "How long the answer to a registration may take.",
+			{Name: "register_window", Kind: Seconds, Default: "30", Min: 1, Max: year, Help: "One failure in each such time is forgiven.",
 				field: func(c *Config) any { return &c.Plugins.BlacklistWindow }},
 		},
 	}, {
@@ -181,7 +182,7 @@ func pluginSettings() []Setting {
 			if s.Effect == Effective {
 				s.Effect, s.Fate = p.Effect, p.Fate
 			}
-			s.Siproxd, s.Reload = true, p.Effect == InProxyMode
+			s.Siproxd, s.Reload = true, s.Effect == InProxyMode
 			list = append(list, s)
 		}
 	}

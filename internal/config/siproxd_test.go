@@ -176,7 +176,7 @@ func TestSiproxdLeniency(t *testing.T) {
 		{"if_inbound = eth0:1", func(c *Config) any { return c.Inside }, []string{"eth0"},
 			`1: if_inbound = eth0:1: "eth0:1" is the label of an address, not an interface: "eth0" is taken; host_outbound can name the address`},
 		{"if_inbound = eth0\nif_outbound = eth0", func(c *Config) any { return c.Outside }, []string{"eth0"},
-			"2: eth0 is in if_inbound and in if_outbound, as siproxd has it beside a NAT router: nothing is forwarded there for sipnatd to rewrite, and its proxy mode, which would do it, is not in this version yet"},
+			"2: eth0 is in if_inbound and in if_outbound, as siproxd has it beside a NAT router: nothing is forwarded there for sipnatd to rewrite, and its proxy mode needs an interface of either side"},
 		{"rtp_timeout = 60 seconds", func(c *Config) any { return c.RTPTimeout }, time.Minute,
 			"1: rtp_timeout = 60 seconds: only 60 counts, as in siproxd: a value ends at the first space"},
 		{"pid_file = siproxd.pid", func(c *Config) any { return c.PIDFile }, "siproxd.pid",

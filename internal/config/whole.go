@@ -99,7 +99,7 @@ func (p *parser) checkMode() {
 func (p *parser) checkSides() {
 	c := p.config
 	if len(c.Inside) == 1 && slices.Equal(c.Inside, c.Outside) {
-		p.warnAt(fmt.Sprintf("%s is in if_inbound and in if_outbound, as siproxd has it beside a NAT router: nothing is forwarded there for sipnatd to rewrite, and its proxy mode, which would do it, is not in this version yet",
+		p.warnAt(fmt.Sprintf("%s is in if_inbound and in if_outbound, as siproxd has it beside a NAT router: nothing is forwarded there for sipnatd to rewrite, and its proxy mode needs an interface of either side",
 			printable(c.Inside[0])), "if_inbound", "if_outbound")
 		return
 	}
