@@ -57,7 +57,8 @@ func routeValues(m *sipmsg.Message) (list []sipmsg.Address) {
 // own reports whether a URI in b names the firewall itself or one of its domains, and
 // no other place by maddr (section 16.5).
 func (r *relay) own(b []byte, u sipmsg.URI) bool {
-	return r.proxy.parts.Networks.Own(serverOf(b, u).Host, u.PortNum)
+	host := serverOf(b, u).Host
+	return r.proxy.parts.Networks.Own(host, u.PortNum) || r.proxy.ownDomain(host, u.PortNum)
 }
 
 // hostOf returns a URI's host in lower case.
@@ -257,17 +258,25 @@ func (r *relay) register() {
 		r.respond(p.parts.Registrar.Register(m, r.from))
 		return
 	}
-	if a := p.parts.Registrar.Authenticate(m, r.from); a.Status != 0 {
+	s := serverOf(r.uri, u)
+	if onward {
+		s = serverOf(m.Raw, hop.URI)
+	} else if all := r.outboundProxy(); all.Host != "" {
+		s = all
+	} else if isName(s.Host) {
+		r.registrar(s)
+		return
+	}
+	r.registerAt(s)
+}
+
+// registerAt sends a REGISTER on to its registrar, or the next proxy on the way there.
+func (r *relay) registerAt(s Server) {
+	if a := r.proxy.parts.Registrar.Authenticate(&r.msg, r.from); a.Status != 0 {
 		r.respond(a)
 		return
 	}
-	t := target{uri: r.uri, server: serverOf(r.uri, u)}
-	if onward {
-		t.server = serverOf(m.Raw, hop.URI)
-	} else if s := r.outboundProxy(); s.Host != "" {
-		t.server = s
-	}
-	r.send([]target{t})
+	r.send([]target{{uri: r.uri, server: s}})
 }
 
 // serverOf returns the server that a URI in b names.
