@@ -30,8 +30,9 @@ type proxyMode struct {
 	blacklist *dialplan.Blacklist
 	dialplan  *dialplan.Plan
 	locator   *locate.Locator
-	view      atomic.Pointer[view]
-	closed    sync.Once // the sockets are closed when it has been done
+	domains
+	view   atomic.Pointer[view]
+	closed sync.Once // the sockets are closed when it has been done
 }
 
 // view is what the proxy sees of its surroundings. It is replaced as a whole, so that
@@ -45,7 +46,7 @@ type view struct {
 
 // openProxy opens the sockets, which may need privileges, and makes the proxy.
 func (d *Daemon) openProxy() error {
-	m := &proxyMode{}
+	m := &proxyMode{domains: domains{log: d.log.With("class", "reg")}}
 	m.view.Store(d.proxyView(d.cfg))
 	netLog := d.log.With("class", "net")
 	m.registrar = registrar.New(m.registrarConfig(d.cfg), d.log.Logger)
@@ -206,10 +207,12 @@ func (m *proxyMode) Own(host string, port int) bool {
 	if port != 0 && port != int(v.port) {
 		return false
 	}
+	own := func(a netip.Addr) bool { return v.faces.Own(a) || a == v.announced && v.announced.IsValid() }
 	if a, err := netip.ParseAddr(host); err == nil {
-		return v.faces.Own(a) || a == v.announced && v.announced.IsValid()
+		return own(a)
 	}
-	return slices.Contains(v.names, host)
+	server, adopted := m.server(host)
+	return slices.Contains(v.names, host) || adopted && own(server)
 }
 
 func (m *proxyMode) registrarConfig(cfg *config.Config) registrar.Config {

@@ -149,7 +149,12 @@ func (b *branch) returnRoutes(m *sipmsg.Message, e *sipmsg.Edits, way crossing) 
 			line(m.Bytes(a.All))
 		}
 	}
-	line(appendRoute(nil, r.face, r.from.Kind))
+	token := ""
+	if way == outward {
+		v := veil{proxy: r.proxy, m: m, phone: b.hop}
+		token = v.routeToken()
+	}
+	line(appendRoute(nil, r.face, r.from.Kind, token))
 	if way == homeward {
 		for _, h := range r.msg.Headers {
 			if h.Kind == sipmsg.HdrRecordRoute {

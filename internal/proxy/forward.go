@@ -163,7 +163,12 @@ func (b *branch) recordRoutes(m *sipmsg.Message, e *sipmsg.Edits, head []byte, w
 		return head
 	}
 	b.recordRoute = below
-	line := append(appendRoute([]byte("Record-Route: "), b.face, b.hop.Kind), "\r\n"...)
+	token := ""
+	if way == outward {
+		v := veil{proxy: b.relay.proxy, m: m, phone: b.relay.from}
+		token = v.routeToken()
+	}
+	line := append(appendRoute([]byte("Record-Route: "), b.face, b.hop.Kind, token), "\r\n"...)
 	if top < 0 {
 		return append(head, line...)
 	}

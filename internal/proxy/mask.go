@@ -168,6 +168,25 @@ func (v *veil) contact(a sipmsg.Address) {
 	v.e.Replace(u.All, text)
 }
 
+// routeToken returns the token of a phone whose Contact is no address of its own, but
+// one that its provider has given it, as a GRUU (RFC 5627) is. What belongs to the dialog
+// then comes with our Route and with a Request-URI that does not tell whose it is.
+func (v *veil) routeToken() (token string) {
+	h, ok := v.m.Find(sipmsg.HdrContact)
+	if !ok {
+		return ""
+	}
+	it := v.m.Addresses(h)
+	a, ok := it.Next()
+	if !ok || a.Star || a.URI.Scheme != sipmsg.SchemeSIP {
+		return ""
+	}
+	if _, hidden := v.hidden(a.URI); !hidden {
+		token, _ = v.proxy.parts.Registrar.Line(v.m.Bytes(a.URI.All), v.phone)
+	}
+	return token
+}
+
 // identity puts the announced host in the place of an inside one, or the one that the
 // configuration says, and reports whether it did.
 func (v *veil) identity(a sipmsg.Address) bool {

@@ -173,4 +173,8 @@ type Networks interface {
 	// an address of its own or an announced one with the listening port, or one of
 	// its domains. host is in lower case.
 	Own(host string, port int) bool
+
+	// Adopt makes a domain, in lower case, one of the firewall's for as long as the
+	// address of its server is.
+	Adopt(domain string, server netip.Addr)
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"hash/maphash"
 	"log/slog"
-	"net/netip"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -65,7 +64,6 @@ type Proxy struct {
 	seed  maphash.Seed
 
 	dialogs dialogs
-	learned map[string]netip.Addr // domains that are the firewall's own, and which of its addresses they have
 	stats   Stats
 
 	msg    sipmsg.Message // of a message on its way, after it was changed once
@@ -78,7 +76,6 @@ type Proxy struct {
 func New(cfg Config, parts Parts, log *slog.Logger) *Proxy {
 	p := &Proxy{cfg: cfg, parts: parts, log: log, seed: maphash.MakeSeed()}
 	p.stats.Refused = make(map[int]uint64)
-	p.learned = make(map[string]netip.Addr)
 	p.dialogs.seed = p.seed
 	p.layer = transaction.New(&p.mu, parts.Sender, p, cfg.Limits)
 	return p

@@ -24,6 +24,7 @@ type relay struct {
 	uri    []byte // Request-URI after preprocessing (section 16.4)
 	strict bool   // it was in the last Route
 	routes int    // Route values at the top that are ours
+	line   []byte // the token in one of them
 	hash   uint64 // of what decides where it goes (section 16.6, item 8)
 
 	groups    [][]target // that are tried after each other, by preference

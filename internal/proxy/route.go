@@ -57,8 +57,7 @@ func routeValues(m *sipmsg.Message) (list []sipmsg.Address) {
 // own reports whether a URI in b names the firewall itself or one of its domains, and
 // no other place by maddr (section 16.5).
 func (r *relay) own(b []byte, u sipmsg.URI) bool {
-	host := serverOf(b, u).Host
-	return r.proxy.parts.Networks.Own(host, u.PortNum) || r.proxy.ownDomain(host, u.PortNum)
+	return r.proxy.parts.Networks.Own(serverOf(b, u).Host, u.PortNum)
 }
 
 // hostOf returns a URI's host in lower case.

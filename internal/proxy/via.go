@@ -102,12 +102,15 @@ func (r *relay) appendVia(dst []byte, f Face, kind transport.Kind) []byte {
 }
 
 // appendRoute appends the URI under which dialogs come back to a face, in angle
-// brackets.
-func appendRoute(dst []byte, f Face, kind transport.Kind) []byte {
+// brackets. The token, if there is one, is that of the phone.
+func appendRoute(dst []byte, f Face, kind transport.Kind, token string) []byte {
 	dst = append(dst, "<sip:"...)
 	dst = sipmsg.AppendHostPort(dst, f.Named.Addr(), int(f.Named.Port()))
 	if kind == transport.TCP {
 		dst = append(dst, ";transport=tcp"...)
+	}
+	if token != "" {
+		dst = append(append(dst, ";"+lineParam+"="...), token...)
 	}
 	return append(dst, ";lr>"...)
 }

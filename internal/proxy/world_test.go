@@ -57,7 +57,7 @@ func newWorld(t testing.TB, cfg Config) *world {
 		unsent: map[string]bool{}, targets: map[string]string{}, names: map[string]string{},
 	}
 	w.proxy = New(cfg, Parts{
-		Sender: w, Registrar: w, Access: access{w}, Locator: locator{w}, Dialplan: dialplan{w}, Media: w, Networks: networks{},
+		Sender: w, Registrar: w, Access: access{w}, Locator: locator{w}, Dialplan: dialplan{w}, Media: w, Networks: networks{adopted: map[string]netip.Addr{}},
 	}, slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	return w
 }
@@ -71,7 +71,7 @@ func (w *world) Send(to transport.Hop, message []byte) error {
 }
 
 // networks are those of the README.
-type networks struct{}
+type networks struct{ adopted map[string]netip.Addr }
 
 const (
 	insideAddr  = "10.0.0.1"
@@ -100,9 +100,12 @@ func (n networks) Towards(host netip.Addr) (Face, bool) {
 
 func (networks) Inside(a netip.Addr) bool { return netip.MustParsePrefix("10.0.0.0/24").Contains(a) }
 
-func (networks) Own(host string, port int) bool {
-	return (port == 0 || port == 5060) && slices.Contains([]string{insideAddr, outsideAddr, "foo.bar.org"}, host)
+func (n networks) Own(host string, port int) bool {
+	_, adopted := n.adopted[host]
+	return (port == 0 || port == 5060) && (adopted || slices.Contains([]string{insideAddr, outsideAddr, "foo.bar.org"}, host))
 }
+
+func (n networks) Adopt(domain string, server netip.Addr) { n.adopted[domain] = server }
 
 // Register binds the contacts of a REGISTER.
 func (w *world) Register(m *sipmsg.Message, from transport.Hop) Answer {
