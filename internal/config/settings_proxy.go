@@ -22,7 +22,7 @@ var proxySettings = []Setting{
 		field: func(c *Config) any { return &c.ListenPort },
 	}, {
 		Name: "sip_domains", Kind: Hosts, Reload: true, Essential: true,
-		Help:  "Host names that are the firewall's own, such as its name in the DNS: phones register in them, and callers outside find the phones there. host_outbound and the addresses of its interfaces are its own as well.",
+		Help:  "Host names that are the firewall's own, such as its name in the DNS: phones register in them, and callers outside find the phones there. host_outbound and the addresses of its interfaces are its own as well, and so is a domain that a phone registers in, once the DNS has said that its address is one of these.",
 		Fate:  fateRegistrar,
 		field: func(c *Config) any { return &c.Proxy.Domains },
 	}, {
