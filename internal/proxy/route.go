@@ -28,6 +28,9 @@ func (r *relay) preprocess() bool {
 		path = path[:len(path)-1]
 	}
 	for len(path) > r.routes && path[r.routes].URI.Scheme == sipmsg.SchemeSIP && r.own(m.Raw, path[r.routes].URI) {
+		if token, ok := m.Param(path[r.routes].URI.Params, lineParam); ok {
+			r.line = m.Bytes(token)
+		}
 		r.routes++
 	}
 	if r.strict && sipmsg.ParseURI(r.uri).Scheme != sipmsg.SchemeSIP {
@@ -111,8 +114,15 @@ func (r *relay) route() {
 }
 
 // routeForeign sends a request on to another domain. From outside that is possible
-// only where the domain's provider calls a phone by its address-of-record.
+// only in a dialog whose phone our Route tells, and where the domain's provider calls a
+// phone by its address-of-record.
 func (r *relay) routeForeign(u sipmsg.URI) {
+	if c, ok := r.proxy.parts.Registrar.Phone(r.line); ok && r.face.Side == Outside {
+		groups := r.phones([]Contact{c})
+		groups[0][0].uri = r.uri
+		r.send(groups...)
+		return
+	}
 	if r.face.Side == Outside {
 		_, maddr := sipmsg.Param(r.uri, u.Params, "maddr")
 		if list := r.proxy.parts.Registrar.Lines(part(r.uri, u.User), r.source()); len(list) > 0 && !maddr {
