@@ -106,8 +106,17 @@ debug_level = sip,rtp 0x1
 	want.Daemonize, want.User, want.PIDFile = true, "nobody", "/run/x.pid"
 	want.QueueNum, want.Queues = 0, 4
 	want.SilenceLog, want.Debug = 2, DebugSIP|DebugRTP|DebugBabble
-	if got := parse(t, text); !alike(got, want) || got.Warnings != nil {
+	got := parse(t, text)
+	if !alike(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+	for _, w := range got.Warnings {
+		if !strings.Contains(w, " has no effect with mode = proxy: ") {
+			t.Error(w)
+		}
+	}
+	if len(got.Warnings) != 6 {
+		t.Errorf("it says %q", got.Warnings)
 	}
 	if got := parse(t, strings.ReplaceAll(text, "\n", "\r\n")); !alike(got, want) {
 		t.Errorf("with CRLF: got  %+v\nwant %+v", got, want)

@@ -20,7 +20,7 @@ var signallingSettings = []Setting{
 	{
 		Name: "mode", Kind: Choice, Default: string(ModeBoth), Essential: true,
 		Choices: []string{string(ModeTransparent), string(ModeProxy), string(ModeBoth)},
-		Help:    "Which phones are served: transparent, those that send their SIP through the firewall to a provider; proxy, those that send it to the firewall itself, as with siproxd; or both.",
+		Help:    "Which phones are served: transparent, those that send their SIP through the firewall to a provider; proxy, those that send it to the firewall itself, as with siproxd; or both. In one mode alone, the SIP of the others is not looked at.",
 		field:   func(c *Config) any { return &c.Mode },
 	}, {
 		Name: "sip_ports", Kind: Ports, Default: "5060", Min: 1, Max: 65535, Reload: true, Essential: true,

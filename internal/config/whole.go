@@ -69,7 +69,13 @@ func (p *parser) checkMode() {
 		}
 		return
 	}
-	if c.SIPTCP && c.SIPTCPPort == c.ListenPort {
+	if c.Mode == ModeProxy {
+		for _, name := range []string{"sip_ports", "sip_accept", "sip_peers", "on_failure", "sip_tcp", "sip_tcp_port"} {
+			if _, set := p.lines[name]; set {
+				p.warnAt(name+" has no effect with mode = proxy: it is about SIP that is forwarded, which passes as it is", name)
+			}
+		}
+	} else if c.SIPTCP && c.SIPTCPPort == c.ListenPort {
 		p.failAt(fmt.Sprintf("sip_tcp_port = %d is sip_listen_port, too: the proxy mode listens there for TCP as well", c.SIPTCPPort), "sip_tcp_port", "sip_listen_port", "sip_tcp")
 	}
 	if port := c.ListenPort; port >= c.RTPPortLow && port <= c.RTPPortHigh {

@@ -329,7 +329,7 @@ func (d *Daemon) tableConfig(cfg *config.Config, faces *ifaces.Snapshot) nft.Con
 	return nft.Config{
 		Helper: helper,
 		Inside: faces.Names(ifaces.Inside), Outside: faces.Names(ifaces.Outside),
-		SIPPorts: cfg.SIPPorts, SIPPeers: cfg.SIPPeers,
+		SIPPorts: forwarded(cfg), SIPPeers: cfg.SIPPeers,
 		AcceptAny:     cfg.SIPAccept == config.AcceptAny,
 		MediaAny:      cfg.MediaSource == config.MediaAny,
 		HairpinRouter: cfg.Hairpin == config.HairpinRouter || d.hairpins,
@@ -338,6 +338,14 @@ func (d *Daemon) tableConfig(cfg *config.Config, faces *ifaces.Snapshot) nft.Con
 		RedirectPort: redirectPort(cfg),
 		QueueFirst:   cfg.QueueNum, Queues: cfg.Queues,
 	}
+}
+
+// forwarded are the ports whose forwarded traffic is looked at.
+func forwarded(cfg *config.Config) []uint16 {
+	if cfg.Mode == config.ModeProxy {
+		return nil
+	}
+	return cfg.SIPPorts
 }
 
 // onPanic is the verdict for a packet whose handling failed.

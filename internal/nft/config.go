@@ -17,7 +17,8 @@ type Config struct {
 	// for now. None on both sides, and no patterns.
 	Inside, Outside []string
 
-	// SIPPorts are the UDP ports where SIP is spoken, from 1. At least one.
+	// SIPPorts are the UDP ports where SIP is spoken, from 1. With none, no
+	// forwarded SIP is looked at.
 	SIPPorts []uint16
 
 	// SIPPeers are networks that reach every binding without having been called
@@ -75,7 +76,7 @@ func (c Config) check() error {
 			errs = append(errs, fmt.Errorf("interface %s is both inside and outside", name))
 		}
 	}
-	if len(c.SIPPorts) == 0 || slices.Contains(c.SIPPorts, 0) {
+	if slices.Contains(c.SIPPorts, 0) {
 		errs = append(errs, errors.New("SIP ports from 1 to 65535 are needed"))
 	}
 	if c.SIPDSCP > maxDSCP || c.RTPDSCP > maxDSCP {

@@ -17,7 +17,6 @@ func TestConfigCheck(t *testing.T) {
 		{func(c *Config) { c.Outside = []string{"a-name-of-15-by"} }, ""},
 		{func(c *Config) { c.Outside = []string{"ppp*"} }, "patterns"},
 		{func(c *Config) { c.Outside = []string{"ppp0", "eth0"} }, "both inside and outside"},
-		{func(c *Config) { c.SIPPorts = nil }, "SIP ports"},
 		{func(c *Config) { c.SIPPorts = []uint16{0} }, "SIP ports"},
 		{func(c *Config) { c.QueueFirst, c.Queues = 65535, 1 }, ""},
 		{func(c *Config) { c.QueueFirst, c.Queues = 65535, 0 }, ""},

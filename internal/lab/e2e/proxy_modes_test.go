@@ -3,6 +3,7 @@ package e2e
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"sipnatd/internal/lab"
@@ -21,6 +22,32 @@ func TestProxyBoth(t *testing.T) {
 	}
 	for _, c := range [][2]*lab.Baresip{{alice, carol}, {carol, alice}} {
 		talkInside(l, c[0], c[1], c[1].AOR)
+	}
+}
+
+// TestProxyOnly: with the proxy mode alone, what a phone sends through the firewall is
+// forwarded as it is.
+func TestProxyOnly(t *testing.T) {
+	t.Parallel()
+	l := proxied(t, lab.Options{Outside: []string{"203.0.113.10", "198.51.100.20"}, Leaky: true})
+	l.StartDaemon("mode = proxy")
+	phone := l.Phones[0].Agent("alice", 5060)
+	for _, c := range []struct {
+		host    *lab.Host
+		proxied bool
+	}{{l.Outside[0], false}, {l.Outside[1], true}} {
+		provider := c.host.Agent("provider", 5060)
+		phone.Domain = provider.Addr.Addr().String()
+		to := provider.Addr
+		if c.proxied {
+			to = insideSIP
+		}
+		phone.Send(to, phone.Request("REGISTER", "sip:"+phone.Domain))
+		m := provider.Recv(lab.Request("REGISTER"))
+		provider.Reply(m, 200)
+		if got := m.Get("Contact"); strings.Contains(got, "10.0.0.10") == c.proxied {
+			t.Errorf("by the proxy %t: Contact: %s", c.proxied, got)
+		}
 	}
 }
 
