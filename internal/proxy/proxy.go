@@ -77,6 +77,12 @@ func New(cfg Config, parts Parts, log *slog.Logger) *Proxy {
 	p := &Proxy{cfg: cfg, parts: parts, log: log, seed: maphash.MakeSeed()}
 	p.stats.Refused = make(map[int]uint64)
 	p.dialogs.seed = p.seed
+	if cfg.Limits.Stranger == nil {
+		cfg.Limits.Stranger = func(from transport.Hop) bool {
+			face, ok := parts.Networks.Arrived(from)
+			return !ok || face.Side == Outside
+		}
+	}
 	p.layer = transaction.New(&p.mu, parts.Sender, p, cfg.Limits)
 	return p
 }

@@ -111,8 +111,13 @@ func (r *relay) respond(a Answer) {
 		r.proxy.log.Debug("answered", "class", "sip", "status", a.Status, "reason", a.Reason,
 			"request", printable(r.msg.Bytes(r.msg.MethodName)), "uri", printable(r.msg.Bytes(r.msg.RequestURI.All)), "from", r.from)
 	}
-	r.server.Respond(a.Status, sipmsg.AppendResponse(nil, &r.msg, a.Status, a.Reason,
-		sipmsg.ResponseOptions{ToTag: r.tag(), Headers: a.Headers}))
+	response := sipmsg.AppendResponse(nil, &r.msg, a.Status, a.Reason,
+		sipmsg.ResponseOptions{ToTag: r.tag(), Headers: a.Headers})
+	if r.done && r.face.Side == Outside && len(r.branches) == 0 {
+		r.server.Refuse(response) // it has done nothing that it would have to be remembered for
+		return
+	}
+	r.server.Respond(a.Status, response)
 }
 
 func (r *relay) refuse(status int, reason string) { r.respond(Answer{Status: status, Reason: reason}) }

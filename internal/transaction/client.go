@@ -11,8 +11,7 @@ import (
 // ClientUser is told of what becomes of a request.
 type ClientUser interface {
 	// Response is given each response: every provisional one, the final one once, and
-	// every 2xx to an INVITE. The message is valid
-	// during the call.
+	// every 2xx to an INVITE. The message is valid during the call.
 	Response(c *Client, m *sipmsg.Message, from transport.Hop)
 
 	// Failed tells that there will be no final response: [ErrTimeout], or what the
@@ -28,6 +27,7 @@ type Client struct {
 	key     string
 	hop     transport.Hop
 	request []byte
+	size    int // bytes that it is charged with
 	invite  bool
 	state   state
 	alarm   alarm
@@ -61,7 +61,7 @@ func clientKey(dst []byte, m *sipmsg.Message) []byte {
 //
 // An error means that there is no transaction. user is not called before Send returns.
 func (l *Layer) Send(to transport.Hop, request []byte, user ClientUser) (*Client, error) {
-	if len(l.clients) >= l.limits.Clients {
+	if len(l.clients) >= l.limits.Clients || l.sent+len(request) > 2*l.limits.Bytes {
 		return nil, ErrLimit
 	}
 	var m sipmsg.Message
@@ -75,7 +75,9 @@ func (l *Layer) Send(to transport.Hop, request []byte, user ClientUser) (*Client
 		layer: l, user: user, key: string(clientKey(nil, &m)), hop: to, request: request,
 		invite: m.Method == sipmsg.MethodInvite, until: time.Now().Add(Lifetime), every: T1,
 	}
+	c.size = len(request)
 	l.clients[c.key] = c
+	l.sent += c.size
 	if to.Kind == transport.TCP {
 		c.every = Lifetime // the transport sees to it that nothing is lost
 	}
@@ -179,11 +181,12 @@ func (c *Client) end() {
 	c.alarm.stop()
 	c.ack = nil
 	delete(c.layer.clients, c.key)
+	c.layer.sent -= c.size
 }
 
 // Cancel sends a CANCEL of an INVITE, once, with extra header lines. It does nothing
-// before there was a provisional response (section 9.1). If no final response follows in the time that one may take, the
-// transaction fails.
+// before there was a provisional response (section 9.1). If no final response follows
+// in the time that one may take, the transaction fails.
 func (c *Client) Cancel(extra []byte) {
 	if c.state != proceeding || !c.invite || c.ending {
 		return

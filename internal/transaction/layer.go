@@ -50,6 +50,14 @@ type Limits struct {
 	Servers        int // in all; default 16384
 	ServersPerHost int // requests of one address; default an eighth of Servers
 	Clients        int // in all; default 32768
+
+	// Bytes bounds the messages that server transactions hold, and twice that those
+	// of client transactions; default 32 MiB. One address may have a quarter of it.
+	Bytes int
+
+	// Stranger names those who must leave a quarter of the room for server
+	// transactions to others, however many they are; nil: nobody.
+	Stranger func(transport.Hop) bool
 }
 
 // Stats counts what has happened, and what there is.
@@ -75,13 +83,18 @@ type Layer struct {
 
 	servers map[string]*Server
 	clients map[string]*Client
-	hosts   map[netip.Addr]int // server transactions by source
+	hosts   map[netip.Addr]load // server transactions by source
+
+	held, sent int // bytes of the messages of server and client transactions
 
 	msg   sipmsg.Message // of the message that is being handled
 	edits sipmsg.Edits
 	key   []byte
 	stats Stats
 }
+
+// load is what the server transactions of one address amount to.
+type load struct{ requests, bytes int }
 
 // New returns a layer without transactions. mu is the lock that it shares with user.
 func New(mu sync.Locker, send Sender, user User, limits Limits) *Layer {
@@ -94,9 +107,12 @@ func New(mu sync.Locker, send Sender, user User, limits Limits) *Layer {
 	if limits.Clients == 0 {
 		limits.Clients = 32768
 	}
+	if limits.Bytes == 0 {
+		limits.Bytes = 32 << 20
+	}
 	return &Layer{
 		mu: mu, send: send, user: user, limits: limits, seed: maphash.MakeSeed(),
-		servers: make(map[string]*Server), clients: make(map[string]*Client), hosts: make(map[netip.Addr]int),
+		servers: make(map[string]*Server), clients: make(map[string]*Client), hosts: make(map[netip.Addr]load),
 	}
 }
 

@@ -31,6 +31,7 @@ type Server struct {
 	key    string
 	from   transport.Hop
 	raw    []byte
+	size   int // bytes that it is charged with
 	invite bool
 	state  state
 	last   []byte // response, nil before the first one
@@ -117,17 +118,24 @@ func (l *Layer) request(a transport.Arrival) {
 // nil where there is no room for it.
 func (l *Layer) newServer(a transport.Arrival) *Server {
 	from := a.Remote.Addr()
-	if len(l.servers) >= l.limits.Servers || l.hosts[from] >= l.limits.ServersPerHost {
+	// Twice: the response has most of it again.
+	size, of := 2*len(a.Data), l.hosts[from]
+	servers, bytes := l.limits.Servers, l.limits.Bytes
+	if l.limits.Stranger != nil && l.limits.Stranger(a.Hop) {
+		servers, bytes = servers-servers/4, bytes-bytes/4
+	}
+	if len(l.servers) >= servers || of.requests >= l.limits.ServersPerHost || l.held+size > bytes || of.bytes+size > l.limits.Bytes/4 {
 		l.stats.Refused++
 		return nil
 	}
 	l.stats.Requests++
 	s := &Server{
 		layer: l, key: string(l.key), from: a.Hop, invite: l.msg.Method == sipmsg.MethodInvite,
-		raw: l.received(a),
+		raw: l.received(a), size: size,
 	}
 	l.servers[s.key] = s
-	l.hosts[from]++
+	l.hosts[from] = load{of.requests + 1, of.bytes + size}
+	l.held += size
 	return s
 }
 
@@ -183,8 +191,13 @@ func (l *Layer) cancel(a transport.Arrival) {
 		c.GiveUp()
 		return
 	}
-	c.Respond(status, sipmsg.AppendResponse(nil, &m, status, "", opts))
-	if s != nil && s.Open() {
+	response := sipmsg.AppendResponse(nil, &m, status, "", opts)
+	if s == nil {
+		c.Refuse(response)
+		return
+	}
+	c.Respond(status, response)
+	if s.Open() {
 		l.user.Cancelled(s, &m)
 	}
 }
@@ -239,6 +252,19 @@ func (s *Server) Respond(status int, response []byte) {
 	}
 }
 
+// Refuse sends a final response and forgets the request, as a stateless server does for
+// a sender who may be anybody (RFC 3261 sections 8.2.7 and 26.3.2.4): a request with a
+// forged source costs no memory, and brings one datagram upon its victim rather than all
+// those of Timer G. The same request gets the same answer if it comes again.
+func (s *Server) Refuse(response []byte) {
+	if !s.Open() {
+		return
+	}
+	s.last = response
+	s.transmit()
+	s.end()
+}
+
 // resend is Timer G, and Timer H at its end.
 func (s *Server) resend() {
 	left := time.Until(s.until)
@@ -280,7 +306,10 @@ func (s *Server) end() {
 	l := s.layer
 	delete(l.servers, s.key)
 	from := s.from.Remote.Addr()
-	if l.hosts[from]--; l.hosts[from] <= 0 {
+	l.held -= s.size
+	of := l.hosts[from]
+	l.hosts[from] = load{of.requests - 1, of.bytes - s.size}
+	if of.requests <= 1 {
 		delete(l.hosts, from)
 	}
 }
