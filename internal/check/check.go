@@ -128,8 +128,7 @@ func (i *inspection) lookInside() {
 	i.add(i.others.table(firewall.Installed())...)
 	i.add(Chains(firewall, helper)...)
 	i.add(Policy(firewall, i.cfg, i.faces, helper)...)
-	i.add(proxyInput(firewall, i.cfg, i.faces.Interfaces())...)
-	i.add(joined(firewall, i.cfg, i.faces.Interfaces())...)
+	i.add(Input(firewall, i.cfg, i.faces)...)
 	i.add(masquerade(firewall, i.faces.Interfaces())...)
 	redirects, err := nft.Redirects()
 	if err != nil {

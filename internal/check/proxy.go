@@ -18,6 +18,12 @@ import (
 	"sipnatd/internal/privilege"
 )
 
+// Input finds the chains that keep from the daemon what is for the firewall itself: SIP
+// of the proxy mode, and the TCP connections that are led there.
+func Input(firewall *nft.Firewall, cfg *config.Config, faces *ifaces.Snapshot) []Finding {
+	return append(proxyInput(firewall, cfg, faces.Interfaces()), joined(firewall, cfg, faces.Interfaces())...)
+}
+
 // isCallee reports whether callers outside find phones at the firewall's own domains.
 // Where phones only use it on the way to their providers, calls come from those.
 func isCallee(cfg *config.Config) bool {

@@ -48,4 +48,5 @@ func (d *Daemon) reportFirewall(firewall *nft.Firewall) {
 	}
 	d.tell(check.Chains(firewall, d.track.Helper()))
 	d.tell(check.Policy(firewall, d.cfg, d.faces.Load(), d.track.Helper()))
+	d.tell(check.Input(firewall, d.cfg, d.faces.Load()))
 }
