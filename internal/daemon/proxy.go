@@ -31,8 +31,7 @@ type proxyMode struct {
 	dialplan  *dialplan.Plan
 	locator   *locate.Locator
 	domains
-	view   atomic.Pointer[view]
-	closed sync.Once // the sockets are closed when it has been done
+	view atomic.Pointer[view]
 }
 
 // view is what the proxy sees of its surroundings. It is replaced as a whole, so that
@@ -83,42 +82,52 @@ type sender struct{ *proxyMode }
 
 func (s sender) Send(to transport.Hop, message []byte) error { return s.transport.Send(to, message) }
 
-// close gives the sockets up. They are closed already where the proxy has run.
 func (m *proxyMode) close() {
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	m.closed.Do(func() { _ = m.transport.Run(ctx) }) // it returns at once, without error
+	m.transport.Close()
 	m.locator.Close()
 }
 
 // runProxy serves until ctx ends.
 func (d *Daemon) runProxy(ctx context.Context) error {
 	m := d.proxy
-	var others sync.WaitGroup
-	for _, run := range []func(context.Context) error{m.proxy.Run, m.registrar.Run, m.access.Run} {
-		others.Go(func() { _ = run(ctx) }) // they end with ctx, without error
+	var wait sync.WaitGroup
+	for _, run := range []func(context.Context) error{m.transport.Run, m.proxy.Run, m.registrar.Run, m.access.Run} {
+		wait.Go(func() { _ = run(ctx) }) // they end with ctx, without error
 	}
-	m.closed.Do(func() { _ = m.transport.Run(ctx) })
-	others.Wait()
+	wait.Wait()
 	return nil
 }
 
-// followProxy has the proxy mode follow the interfaces and the configuration. It is
+// configureProxy puts the daemon's configuration in force in the proxy mode. It is
+// called with the daemon's lock.
+func (d *Daemon) configureProxy() {
+	m := d.proxy
+	if m == nil {
+		return
+	}
+	d.followProxy() // the registrar asks for domains
+	m.proxy.Configure(proxyConfig(d.cfg))
+	m.registrar.Configure(m.registrarConfig(d.cfg))
+	m.access.Configure(accessConfig(d.cfg))
+	m.blacklist.Configure(d.cfg.Plugins)
+	if err := m.dialplan.Configure(d.cfg.Plugins); err != nil {
+		d.log.Warn("not all of the dialplan is in force", "error", err)
+	}
+	if err := m.transport.SetDSCP(d.cfg.SIPDSCP); err != nil {
+		d.log.Error("the proxy mode does not mark packets with the changed sip_dscp", "error", err)
+	}
+}
+
+// followProxy has the proxy mode follow the interfaces and what is announced. It is
 // called with the daemon's lock.
 func (d *Daemon) followProxy() {
-	if d.proxy == nil {
+	m := d.proxy
+	if m == nil {
 		return
 	}
 	v := d.proxyView(d.cfg)
-	d.proxy.view.Store(v)
-	d.proxy.proxy.Configure(proxyConfig(d.cfg))
-	d.proxy.registrar.Configure(d.proxy.registrarConfig(d.cfg))
-	d.proxy.access.Configure(accessConfig(d.cfg))
-	d.proxy.blacklist.Configure(d.cfg.Plugins)
-	if err := d.proxy.dialplan.Configure(d.cfg.Plugins); err != nil {
-		d.log.Warn("not all of the dialplan is in force", "error", err)
-	}
-	if err := d.proxy.transport.SetListen(v.listen()); err != nil {
+	m.view.Store(v)
+	if err := m.transport.SetListen(v.listen()); err != nil {
 		d.log.Error("the proxy mode does not listen on every address", "error", err)
 	}
 }
@@ -232,12 +241,16 @@ func accessConfig(cfg *config.Config) registrar.AccessConfig {
 
 // report writes what the proxy mode holds and has done to the log.
 func (m *proxyMode) report(log *slog.Logger) {
-	s, r, l := m.proxy.Stats(), m.registrar.Stats(), m.locator.Stats()
+	s, r, l, t := m.proxy.Stats(), m.registrar.Stats(), m.locator.Stats(), m.transport.Stats()
 	log.Info("proxy mode holds", "contacts", r.Contacts, "registrations outside", r.Outside, "lines", r.Lines,
-		"server transactions", s.Servers, "client transactions", s.Clients, "dialogs", s.Dialogs)
+		"server transactions", s.Servers, "client transactions", s.Clients, "dialogs", s.Dialogs,
+		"TCP connections", t.Connections)
 	log.Info("proxy mode has seen", "requests", s.Requests, "forwarded", s.Forwarded, "retransmissions", s.Retransmissions,
-		"sent again", s.Resent, "timeouts", s.Timeouts, "loops", s.Loops, "over limits", s.Stats.Refused, "panics", s.Panics,
+		"sent again", s.Resent, "timeouts", s.Timeouts, "loops", s.Loops, "over limits", s.Stats.Refused, "panics", s.Panics+t.Panics,
 		"registered", r.Registered, "wrong passwords", r.WrongDigests, "look-ups", l.Located, "DNS queries", l.Queries)
+	log.Info("proxy mode over UDP", "received", t.UDPIn, "sent", t.UDPOut, "ICMP errors", t.UDPErrors, "dropped by the kernel", t.UDPDrops)
+	log.Info("proxy mode over TCP", "received", t.TCPIn, "sent", t.TCPOut, "accepted", t.Accepted, "made", t.Dialled, "not made", t.DialFailed,
+		"not SIP", t.Refused, "too slow", t.TimedOut, "closed for others", t.Evicted, "not taken", t.Busy)
 	var refused []any
 	for _, status := range slices.Sorted(maps.Keys(s.Refused)) {
 		refused = append(refused, slog.Uint64(strconv.Itoa(status), s.Refused[status]))

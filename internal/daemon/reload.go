@@ -77,7 +77,7 @@ func (d *Daemon) configure(read *config.Config) error {
 		d.renumber(faces)
 	}
 	d.followJoin()
-	d.followProxy()
+	d.configureProxy()
 	d.log.Select(selection(cfg))
 	d.reportConfig()
 	d.lookUpSoon()

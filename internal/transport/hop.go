@@ -73,7 +73,7 @@ type Arrival struct {
 
 // Handler is told what comes in and what goes wrong. Its methods are called by
 // several goroutines at once, never by one that is in a method of the Transport,
-// and not after Run has returned. What comes from one socket or connection waits
+// and not after the Transport is closed. What comes from one socket or connection waits
 // until the method returns.
 type Handler interface {
 	Arrived(a Arrival)

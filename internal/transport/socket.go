@@ -22,10 +22,21 @@ func control(set func(fd int) error) func(network, address string, c syscall.Raw
 
 // setDSCP marks what a socket sends (RFC 2474 section 3).
 func setDSCP(fd int, dscp uint8) error {
-	if dscp == 0 {
-		return nil
-	}
 	return unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_TOS, int(dscp)<<2)
+}
+
+// markAll marks what open sockets send, and what listeners accept.
+func markAll(dscp uint8, sockets ...syscall.Conn) error {
+	for _, s := range sockets {
+		c, err := s.SyscallConn()
+		if err == nil {
+			err = control(func(fd int) error { return setDSCP(fd, dscp) })("", "", c)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // setReceiveBuffer gives a socket a large buffer, beyond net.core.rmem_max where

@@ -36,7 +36,7 @@ func (t *Transport) listenTCP(a netip.AddrPort) (*net.TCPListener, error) {
 // accept have them, and of connections that are made.
 func (t *Transport) setStream(fd int) error {
 	return errors.Join(
-		setDSCP(fd, t.cfg.SIPDSCP),
+		setDSCP(fd, uint8(t.dscp.Load())),
 		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, streamBuffer),
 		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, streamBuffer),
 		// What the peer does not acknowledge, or has no window for.

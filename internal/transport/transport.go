@@ -93,6 +93,7 @@ func (c Config) withDefaults() Config {
 // Transport is a set of sockets. Its methods may be called by several goroutines.
 type Transport struct {
 	cfg      Config
+	dscp     atomic.Uint32
 	handler  Handler
 	log      *slog.Logger
 	counters counters
@@ -100,12 +101,12 @@ type Transport struct {
 	queued   atomic.Int64
 	buffered atomic.Int64
 
-	setting sync.Mutex // held by SetListen and Run, which open and close sockets
+	setting sync.Mutex // held by whoever opens and closes sockets, or sets their options
 
 	mu        sync.RWMutex
 	running   bool
 	closed    bool
-	wg        sync.WaitGroup // grows only while mu is held and it is not closed
+	wg        sync.WaitGroup // grows only while mu is held and it is not closed, or by a goroutine of its own
 	endpoints map[netip.AddrPort]*endpoint
 	conns     map[uint64]*conn
 	peers     map[peer]*conn // what a request can use
@@ -125,8 +126,7 @@ type peer struct {
 	remote netip.AddrPort
 }
 
-// Open binds the sockets. What comes waits in them until Run, which alone closes
-// them.
+// Open binds the sockets. What comes waits in them until Run.
 func Open(cfg Config, h Handler) (*Transport, error) {
 	cfg = cfg.withDefaults()
 	t := &Transport{
@@ -139,15 +139,16 @@ func Open(cfg Config, h Handler) (*Transport, error) {
 		peers:     map[peer]*conn{},
 		hosts:     map[netip.Addr]int{},
 	}
+	t.dscp.Store(uint32(cfg.SIPDSCP))
 	if err := t.SetListen(cfg.Listen); err != nil {
-		t.shut()
+		t.Close()
 		return nil, err
 	}
 	return t, nil
 }
 
-// Run serves until ctx is done, then closes everything, and returns when the
-// Handler will not be called any more. It can be called once. The error is nil.
+// Run serves until ctx is done, and then closes the transport. It can be called once.
+// The error is nil.
 func (t *Transport) Run(ctx context.Context) error {
 	t.setting.Lock()
 	t.mu.Lock()
@@ -159,7 +160,7 @@ func (t *Transport) Run(ctx context.Context) error {
 	t.setting.Unlock()
 
 	<-ctx.Done()
-	t.shut()
+	t.Close()
 	return nil
 }
 
@@ -169,8 +170,9 @@ func (t *Transport) serve(e *endpoint) {
 	t.wg.Go(func() { t.accept(e.tcp) })
 }
 
-// shut closes everything and waits for the goroutines.
-func (t *Transport) shut() {
+// Close closes everything, and returns when the Handler will not be called any more.
+// It may be called again, and is not needed where Run has returned.
+func (t *Transport) Close() {
 	t.setting.Lock()
 	defer t.setting.Unlock()
 	t.mu.Lock()
@@ -251,6 +253,21 @@ func (t *Transport) SetListen(listen []netip.AddrPort) error {
 		t.mu.Unlock()
 	}
 	return errors.Join(errs...)
+}
+
+// SetDSCP has what the sockets send marked with another code point, and connections
+// that are made from now on. The error is the first that the kernel gave.
+func (t *Transport) SetDSCP(codePoint uint8) error {
+	t.setting.Lock()
+	defer t.setting.Unlock()
+	t.dscp.Store(uint32(codePoint))
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	var errs []error
+	for _, e := range t.endpoints {
+		errs = append(errs, markAll(codePoint, e.udp.conn, e.tcp))
+	}
+	return cmp.Or(errs...)
 }
 
 // listen opens the sockets of an address.

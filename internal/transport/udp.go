@@ -33,7 +33,7 @@ type socket struct {
 func (t *Transport) listenUDP(a netip.AddrPort) (*socket, error) {
 	lc := net.ListenConfig{Control: control(func(fd int) error {
 		return errors.Join(
-			setDSCP(fd, t.cfg.SIPDSCP),
+			setDSCP(fd, uint8(t.dscp.Load())),
 			unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_PKTINFO, 1),
 			// ICMP errors of one destination, with its address.
 			unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_RECVERR, 1),
