@@ -26,7 +26,7 @@ func scenario() rules.Config {
 		Bypass:         true,
 		QueueFirst:     5060, Queues: 1,
 		PortLow: 7070, PortHigh: 7080,
-		ListenPort: 5060,
+		ListenPort: 5060, Callers: true,
 	}
 }
 

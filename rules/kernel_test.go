@@ -47,7 +47,7 @@ func command(t *testing.T, stdin string, argv ...string) string {
 // configurations have every choice at least once.
 func configurations() map[string]Config {
 	proxy := scenario()
-	proxy.ListenPort = 5060
+	proxy.ListenPort, proxy.Callers = 5060, true
 	many := scenario()
 	many.Inside, many.Outside = []string{"eth0", "br-lan.3"}, []string{"ppp0", "ppp1"}
 	many.InsideNetworks = append(many.InsideNetworks, netip.MustParsePrefix("10.3.0.0/16"))
@@ -59,6 +59,7 @@ func configurations() map[string]Config {
 	many.ListenPort, many.TCPPort = 5070, 5058
 	many.PublicAddr = netip.MustParseAddr("203.0.113.1")
 	behind := scenario()
+	behind.ListenPort = 5060
 	behind.InsideNetworks = nil
 	behind.PublicAddr, behind.Announced = netip.MustParseAddr("192.168.1.2"), netip.MustParseAddr("203.0.113.1")
 	return map[string]Config{"scenario": scenario(), "proxy": proxy, "many": many, "behind": behind}

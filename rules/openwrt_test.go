@@ -134,7 +134,7 @@ func TestOpenWrt(t *testing.T) {
 		return strings.Replace(shipped, "\toption forward 'ACCEPT'\n", "\toption forward 'ACCEPT'\n"+options, 1)
 	}
 	proxy := scenario()
-	proxy.ListenPort = 5070
+	proxy.ListenPort, proxy.Callers = 5070, true
 	joined := scenario()
 	joined.TCPPort = 5058
 	sip := []string{"nf_conntrack_sip"}

@@ -69,8 +69,10 @@ type Config struct {
 	PortLow, PortHigh uint16
 
 	// ListenPort is where the daemon itself is spoken to, as a proxy
-	// (sip_listen_port). 0: nowhere, and then no rule admits anybody to it.
+	// (sip_listen_port). 0: nowhere, and then no rule admits anybody to it. From
+	// outside it is spoken to only with Callers.
 	ListenPort uint16
+	Callers    bool
 }
 
 // Options choose the form of a file.
@@ -206,6 +208,14 @@ func (c Config) check() error {
 		errs = append(errs, fmt.Errorf("queue number %d is above 65535", last))
 	}
 	return errors.Join(errs...)
+}
+
+// Called are the interfaces from which callers come to the proxy.
+func (p *page) Called() []string {
+	if p.ListenPort == 0 || !p.Callers {
+		return nil
+	}
+	return p.Outside
 }
 
 func (c Config) queues() uint16 { return max(1, c.Queues) }

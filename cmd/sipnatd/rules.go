@@ -72,7 +72,7 @@ func rulesConfig(cfg *config.Config, faces *ifaces.Snapshot) (about rules.Config
 		PortLow: cfg.RTPPortLow, PortHigh: cfg.RTPPortHigh,
 	}
 	if cfg.Mode != config.ModeTransparent {
-		about.ListenPort = cfg.ListenPort
+		about.ListenPort, about.Callers = cfg.ListenPort, cfg.AsksForProxy()
 	}
 	if cfg.Mode != config.ModeProxy && cfg.SIPTCP {
 		about.TCPPort = cfg.SIPTCPPort

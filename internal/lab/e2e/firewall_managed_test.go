@@ -92,7 +92,7 @@ func withProxy(t *testing.T, format string, port uint16) string {
 	t.Helper()
 	var b strings.Builder
 	err := rules.Write(&b, format, rules.Config{
-		Inside: []string{"eth0"}, Outside: []string{"ppp0"}, SIPPorts: []uint16{5060}, ListenPort: port,
+		Inside: []string{"eth0"}, Outside: []string{"ppp0"}, SIPPorts: []uint16{5060}, ListenPort: port, Callers: true,
 	}, rules.Options{})
 	if err != nil {
 		t.Fatal(err)
