@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -54,9 +55,22 @@ var BuildDaemon = sync.OnceValues(func() (string, error) {
 func binPrefix() string { return filepath.Join(os.TempDir(), namePrefix+"bin-") }
 
 // StartDaemon starts sipnatd in the firewall with Config and further lines,
-// and waits until it serves. On the Routed firewall there is nothing to do: it
-// returns nil, which every method of Daemon accepts.
+// and waits until it serves. It has no sockets of its own (mode = transparent), so
+// that the first phone has the public port 5060, unless a line says otherwise. On the
+// Routed firewall there is nothing to do: it returns nil, which every method of Daemon
+// accepts.
 func (l *Lab) StartDaemon(config ...string) *Daemon {
+	if !slices.ContainsFunc(config, func(line string) bool { return strings.HasPrefix(line, "mode ") }) {
+		config = append(slices.Clone(config), "mode = transparent")
+	}
+	return l.startDaemon(config)
+}
+
+// StartProxy is StartDaemon for both modes, the daemon's default: phones can use the
+// firewall as their proxy, too.
+func (l *Lab) StartProxy(config ...string) *Daemon { return l.startDaemon(config) }
+
+func (l *Lab) startDaemon(config []string) *Daemon {
 	l.T.Helper()
 	if !l.NAT() {
 		return nil

@@ -108,7 +108,7 @@ func loadProxy(t *testing.T, tcp bool) {
 			Extra:   `add rule inet firewall input iifname "ppp0" meta l4proto { tcp, udp } th dport 5060 accept` + "\n",
 		},
 	})
-	d := l.StartDaemon("rtp_port_low = 20000", "rtp_port_high = 39999")
+	d := l.StartProxy("rtp_port_low = 20000", "rtp_port_high = 39999")
 
 	var users strings.Builder
 	users.WriteString("SEQUENTIAL\n")

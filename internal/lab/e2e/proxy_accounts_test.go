@@ -14,7 +14,7 @@ import (
 func TestProxyAccounts(t *testing.T) {
 	t.Parallel()
 	l := proxied(t, lab.Options{Phones: 2, Outside: []string{"203.0.113.10", "198.51.100.20"}})
-	l.StartDaemon("ua_string = PhoneSystem/1.0", "use_rport = 2")
+	l.StartProxy("ua_string = PhoneSystem/1.0", "use_rport = 2")
 	first, second := l.Outside[0].Agent("first", 5060), l.Outside[1].Agent("second", 5060)
 	both, one := l.Phones[0].Agent("alice", 5060), l.Phones[1].Agent("alice", 5060)
 	both.Proxy, one.Proxy = insideSIP, insideSIP

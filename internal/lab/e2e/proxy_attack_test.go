@@ -13,7 +13,7 @@ import (
 func TestProxyClosed(t *testing.T) {
 	t.Parallel()
 	l := proxied(t, lab.Options{Firewall: readmeFirewall(t, lab.IPTablesNFT), Outside: []string{"203.0.113.10", "198.51.100.20"}})
-	l.StartDaemon(append(readmePorts, "host_outbound = 203.0.113.1")...)
+	l.StartProxy(append(readmePorts, "host_outbound = 203.0.113.1")...)
 	john := l.Phones[0].Agent("johndoe", 5060)
 	john.Proxy, john.Domain = insideSIP, "203.0.113.1"
 	mallory, victim := l.Outside[0].Agent("mallory", 5060), l.Outside[1].Agent("victim", 5060)
@@ -95,7 +95,7 @@ func TestProxyPasswords(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			l := proxied(t, lab.Options{})
-			l.StartDaemon("proxy_auth_realm = lab", "proxy_auth_passwd = secret")
+			l.StartProxy("proxy_auth_realm = lab", "proxy_auth_passwd = secret")
 			registrar := l.Outside[0].Agent("registrar", 5060)
 			domain := strings.TrimPrefix(c.uri, "sip:")
 			phone := l.Phones[0].Agent("johndoe", 5060)
@@ -142,7 +142,7 @@ func TestProxyAccess(t *testing.T) {
 	l := proxied(t, lab.Options{
 		Firewall: readmeFirewall(t, lab.IPTablesNFT), Phones: 3, Outside: []string{"203.0.113.10", "198.51.100.20"},
 	})
-	l.StartDaemon("host_outbound = 203.0.113.1", "hosts_allow_reg = 10.0.0.10/32", "hosts_deny_sip = 10.0.0.12/32,198.51.100.20/32")
+	l.StartProxy("host_outbound = 203.0.113.1", "hosts_allow_reg = 10.0.0.10/32", "hosts_deny_sip = 10.0.0.12/32,198.51.100.20/32")
 	var phones []*lab.Agent
 	for _, h := range l.Phones {
 		phone := h.Agent("johndoe", 5060)

@@ -13,7 +13,7 @@ import (
 func TestProxyDialplan(t *testing.T) {
 	t.Parallel()
 	l := proxied(t, lab.Options{Phones: 2, Outside: []string{"203.0.113.10", "198.51.100.20"}, Firewall: readmeFirewall(t, lab.IPTablesNFT)})
-	daemon := l.StartDaemon(
+	daemon := l.StartProxy(
 		"host_outbound = 203.0.113.1",
 		"plugin_shortdial_akey = *00", "plugin_shortdial_entry = 17000@198.51.100.20",
 		"plugin_regex_desc = emergency", "plugin_regex_pattern = ^sip:911@", "plugin_regex_replace = sip:112@",

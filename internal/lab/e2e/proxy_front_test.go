@@ -36,7 +36,7 @@ func TestProxyBehindIPChains(t *testing.T) {
 		Outside: []string{"203.0.113.10", "198.51.100.20"}, Firewall: readmeFirewall(t, lab.IPTablesNFT),
 		Front: "table ip front {\nchain forward {\ntype filter hook forward priority 0; policy drop;\niifname fw accept\n" + rules.String() + "}\n}\n",
 	})
-	l.StartDaemon(readmePorts...)
+	l.StartProxy(readmePorts...)
 	provider := l.Outside[0].Kamailio(lab.KamailioOptions{Auth: true, AuthCalls: true, RecordRoute: true})
 	alice := l.Phones[0].Baresip(lab.BaresipOptions{Registrar: provider.Addr, Outbound: throughProxy, Answer: true})
 	bob := l.Outside[1].Baresip(lab.BaresipOptions{User: "bob", Registrar: provider.Addr, Answer: true})

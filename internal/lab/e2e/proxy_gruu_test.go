@@ -12,7 +12,7 @@ import (
 func TestProxyGRUU(t *testing.T) {
 	t.Parallel()
 	l := proxied(t, lab.Options{Phones: 2})
-	l.StartDaemon()
+	l.StartProxy()
 	const gruu = "<sip:alice@203.0.113.10;gr=urn:uuid:f81d4fae-7dec-11d0-a765-00a0c91e6bf6>"
 	provider := l.Outside[0].Agent("provider", 5060)
 	phones := []*lab.Agent{l.Phones[0].Agent("alice", 5060), l.Phones[1].Agent("alice", 5060)}

@@ -43,7 +43,7 @@ func TestProxyLinphone(t *testing.T) {
 func TestProxyLinphonePassword(t *testing.T) {
 	t.Parallel()
 	l := proxied(t, lab.Options{Firewall: readmeFirewall(t, lab.IPTablesNFT)})
-	l.StartDaemon("host_outbound = 203.0.113.1", "proxy_auth_realm = lab", "proxy_auth_passwd = secret")
+	l.StartProxy("host_outbound = 203.0.113.1", "proxy_auth_realm = lab", "proxy_auth_passwd = secret")
 	alice := l.Phones[0].Linphone(lab.LinphoneOptions{
 		Domain: "203.0.113.1", Realm: "lab", Outbound: throughProxy, Answer: true,
 	})

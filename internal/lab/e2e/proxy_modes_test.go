@@ -30,7 +30,7 @@ func TestProxyBoth(t *testing.T) {
 func TestProxyOnly(t *testing.T) {
 	t.Parallel()
 	l := proxied(t, lab.Options{Outside: []string{"203.0.113.10", "198.51.100.20"}, Leaky: true})
-	l.StartDaemon("mode = proxy")
+	l.StartProxy("mode = proxy")
 	phone := l.Phones[0].Agent("alice", 5060)
 	for _, c := range []struct {
 		host    *lab.Host
@@ -109,7 +109,7 @@ func TestProxyMask(t *testing.T) {
 	if err := os.WriteFile(passwords, []byte("# name password\njohndoe secret\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	l.StartDaemon("host_outbound = foo.bar.org", "mask_host = 10.0.0.1", "masked_host = foo.bar.org",
+	l.StartProxy("host_outbound = foo.bar.org", "mask_host = 10.0.0.1", "masked_host = foo.bar.org",
 		"proxy_auth_realm = Authentication_Realm", "proxy_auth_pwfile = "+passwords)
 	// A phone that gives up for SHA-256, as this one, is offered MD5 alone when it tries
 	// again. That it would do after half a minute.
@@ -144,7 +144,7 @@ func TestProxyMask(t *testing.T) {
 func TestProxyOutbound(t *testing.T) {
 	t.Parallel()
 	l := proxied(t, lab.Options{Outside: []string{"203.0.113.10", "198.51.100.20"}})
-	l.StartDaemon("outbound_proxy_host = 203.0.113.10", "outbound_proxy_port = 5080",
+	l.StartProxy("outbound_proxy_host = 203.0.113.10", "outbound_proxy_port = 5080",
 		"outbound_domain_name = other.example", "outbound_domain_host = 198.51.100.20", "outbound_domain_port = 5090")
 	all, other := l.Outside[0].Agent("all", 5080), l.Outside[1].Agent("other", 5090)
 	phone := l.Phones[0].Agent("alice", 5060)

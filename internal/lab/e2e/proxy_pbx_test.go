@@ -11,7 +11,7 @@ import (
 func TestProxyPBX(t *testing.T) {
 	t.Parallel()
 	l := proxied(t, lab.Options{Phones: 2})
-	l.StartDaemon()
+	l.StartProxy()
 	provider := l.Outside[0].Agent("provider", 5060)
 	registrant, pbx := l.Phones[0].Agent("100", 5060), l.Phones[0].Agent("100", 5080)
 	extension := l.Phones[1].Agent("200", 5060)

@@ -11,7 +11,7 @@ import (
 func provided(t *testing.T, phones int, k lab.KamailioOptions, config ...string) (*lab.Lab, *lab.Kamailio, *lab.Baresip) {
 	t.Helper()
 	l := proxied(t, lab.Options{Firewall: readmeFirewall(t, lab.IPTablesNFT), Phones: phones, Outside: []string{"203.0.113.10", "198.51.100.20"}})
-	l.StartDaemon(append(readmePorts, config...)...)
+	l.StartProxy(append(readmePorts, config...)...)
 	k.Auth, k.AuthCalls, k.RecordRoute = true, true, true
 	provider := l.Outside[0].Kamailio(k)
 	bob := l.Outside[1].Baresip(lab.BaresipOptions{User: "bob", Registrar: provider.Addr, Answer: true, Frequency: 880})

@@ -51,7 +51,7 @@ func TestProxyReadme(t *testing.T) {
 			if backend == lab.IPTablesNFT { // where nobody has told the name, the DNS does
 				settings = append(settings, "host_outbound = foo.bar.org")
 			}
-			l.StartDaemon(settings...)
+			l.StartProxy(settings...)
 			k := l.Outside[0].Kamailio(lab.KamailioOptions{Domain: "example.net", RecordRoute: true})
 
 			john := l.Phones[0].Baresip(lab.BaresipOptions{
@@ -108,7 +108,7 @@ func TestProxyPeer(t *testing.T) {
 			for _, h := range []*lab.Host{l.FW, l.Outside[0]} {
 				h.UseDNS(dns)
 			}
-			l.StartDaemon("host_outbound = foo.bar.org")
+			l.StartProxy("host_outbound = foo.bar.org")
 			k := l.Outside[0].Kamailio(lab.KamailioOptions{Domain: "example.net", RecordRoute: true, TCP: true})
 			john := l.Phones[0].Baresip(lab.BaresipOptions{
 				User: "johndoe", Domain: "foo.bar.org", Outbound: throughProxy, Asks: "none", Answer: true,

@@ -16,7 +16,7 @@ func TestProxyRestart(t *testing.T) {
 	l := proxied(t, lab.Options{Firewall: readmeFirewall(t, lab.IPTablesNFT), Phones: 2, Outside: []string{"203.0.113.10", "198.51.100.20"}})
 	file := filepath.Join(l.Dir, "registrations")
 	config := []string{"host_outbound = 203.0.113.1", "registration_file = " + file, "autosave_registrations = 1"}
-	daemon := l.StartDaemon(config...)
+	daemon := l.StartProxy(config...)
 	provider := l.Outside[0].Kamailio(lab.KamailioOptions{Auth: true, RecordRoute: true})
 	alice := l.Phones[0].Baresip(lab.BaresipOptions{Registrar: provider.Addr, Outbound: throughProxy, Answer: true})
 	john := l.Phones[1].Baresip(lab.BaresipOptions{User: "johndoe", Domain: "203.0.113.1", Outbound: throughProxy, Answer: true})
@@ -24,7 +24,7 @@ func TestProxyRestart(t *testing.T) {
 
 	connect(l, bob, alice, alice.AOR)
 	daemon.Stop()
-	daemon = l.StartDaemon(config...)
+	daemon = l.StartProxy(config...)
 	l.AudioBothWaysSince(l.Inside.Mark(), l.Wire.Mark(), 25)
 	bob.Hangup()
 	alice.WaitEvent("CALL_CLOSED")
@@ -42,7 +42,7 @@ func TestProxyRestart(t *testing.T) {
 			bob.WaitEvent("CALL_CLOSED")
 		}
 		daemon.Kill()
-		daemon = l.StartDaemon(config...)
+		daemon = l.StartProxy(config...)
 	}
 	if ps := l.Inside.SIP(lab.Request("REGISTER")); len(ps) > 3 { // one was challenged
 		t.Errorf("the phones have registered again: %v", ps)

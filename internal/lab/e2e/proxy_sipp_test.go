@@ -15,7 +15,7 @@ func TestProxySIPp(t *testing.T) {
 			t.Parallel()
 			const calls = 10
 			l := proxied(t, lab.Options{Firewall: readmeFirewall(t, lab.IPTablesNFT), Phones: 2})
-			l.StartDaemon("host_outbound = 203.0.113.1")
+			l.StartProxy("host_outbound = 203.0.113.1")
 			l.Phones[0].SIPp(lab.SIPpOptions{Scenario: "uas", Calls: calls, Port: 5080, Media: 6000, TCP: tcp})
 			registrant := l.Phones[0].Agent("service", 5060)
 			registrant.Contact = "<sip:service@10.0.0.10:5080>"
