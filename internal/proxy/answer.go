@@ -37,8 +37,8 @@ func (b *branch) answer(m *sipmsg.Message, from transport.Hop) []byte {
 	case outward:
 		v := veil{proxy: p, m: m, e: e, face: r.face, kind: r.from.Kind, phone: b.hop}
 		v.rest()
-		if len(kept) > 0 {
-			if d := p.dialogs.remember(r.msg.Bytes(r.msg.CallID), m.Bytes(m.ToTag)); d != nil {
+		if len(kept) > 0 && len(kept) <= maxDialogText {
+			if d := p.dialogs.remember(b.hop.Remote.Addr(), r.msg.Bytes(r.msg.CallID), m.Bytes(m.ToTag)); d != nil {
 				d.routes = kept
 			}
 		}

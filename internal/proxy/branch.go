@@ -14,6 +14,9 @@ import (
 // (section 16.6, item 11).
 const timerC = 185 * time.Second
 
+// lowestPort is the lowest one that a request from outside is sent to.
+const lowestPort = 1024
+
 // branch is one place that a request is sent to, and what comes from there.
 type branch struct {
 	relay  *relay
@@ -85,6 +88,14 @@ func (b *branch) next(status int, reason string) {
 			return
 		case r.face.Side == Outside && face.Side == Outside:
 			status, reason = 403, "" // nobody is sent from outside to outside
+			continue
+		case p.parts.Networks.Own(remote.Addr().String(), 0) && !b.target.local:
+			// Its other services trust what the firewall itself sends.
+			status, reason = 403, ""
+			continue
+		case r.face.Side == Outside && remote.Port() < lowestPort && b.hop.Conn == 0:
+			// No phone is there, whatever a host inside says.
+			status, reason = 403, ""
 			continue
 		}
 		b.face = face

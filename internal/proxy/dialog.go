@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"hash/maphash"
+	"net/netip"
 	"time"
 )
 
@@ -9,6 +10,12 @@ const (
 	// maxDialogs bounds what is remembered; beyond it parties keep their announced
 	// form, which a phone that follows RFC 3261 does not mind.
 	maxDialogs = 16384
+
+	// maxDialogsOfHost bounds those of one phone, so that none takes the others' room.
+	maxDialogsOfHost = maxDialogs / 8
+
+	// maxDialogText bounds each text that is kept of a message, in bytes.
+	maxDialogText = 1024
 
 	// dialogTime is how long a dialog is remembered after its last message.
 	dialogTime = 12 * time.Hour
@@ -21,6 +28,7 @@ type dialog struct {
 	local, remote string // host and port of the URIs, "" where they were not changed
 	routes        []byte // Route header lines
 	callID        string // of the dialog inside, where it is another one outside
+	host          netip.Addr
 	until         time.Time
 }
 
@@ -28,6 +36,7 @@ type dialog struct {
 type dialogs struct {
 	seed maphash.Seed
 	list map[uint64]*dialog
+	of   map[netip.Addr]int // how many a phone has
 }
 
 func (d *dialogs) key(callID, tag []byte) uint64 {
@@ -43,25 +52,39 @@ func (d *dialogs) find(callID, tag []byte) *dialog {
 	return x
 }
 
-// remember returns the dialog, a new one if it must be, or nil where there is no room.
-func (d *dialogs) remember(callID, tag []byte) *dialog {
-	if x := d.find(callID, tag); x != nil || len(tag) == 0 || len(d.list) >= maxDialogs {
+// remember returns a phone's dialog, a new one if it must be, or nil where there is no
+// room.
+func (d *dialogs) remember(phone netip.Addr, callID, tag []byte) *dialog {
+	if x := d.find(callID, tag); x != nil || len(tag) == 0 || len(callID) > maxDialogText ||
+		len(d.list) >= maxDialogs || d.of[phone] >= maxDialogsOfHost {
 		return x
 	}
 	if d.list == nil {
-		d.list = make(map[uint64]*dialog)
+		d.list, d.of = make(map[uint64]*dialog), make(map[netip.Addr]int)
 	}
-	x := &dialog{until: time.Now().Add(dialogTime)}
+	x := &dialog{host: phone, until: time.Now().Add(dialogTime)}
 	d.list[d.key(callID, tag)] = x
+	d.of[phone]++
 	return x
 }
 
-func (d *dialogs) forget(callID, tag []byte) { delete(d.list, d.key(callID, tag)) }
+func (d *dialogs) forget(callID, tag []byte) { d.remove(d.key(callID, tag)) }
+
+func (d *dialogs) remove(key uint64) {
+	x := d.list[key]
+	if x == nil {
+		return
+	}
+	delete(d.list, key)
+	if d.of[x.host]--; d.of[x.host] == 0 {
+		delete(d.of, x.host)
+	}
+}
 
 func (d *dialogs) expire(now time.Time) {
 	for k, x := range d.list {
 		if now.After(x.until) {
-			delete(d.list, k)
+			d.remove(k)
 		}
 	}
 }

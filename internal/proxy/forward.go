@@ -104,7 +104,7 @@ func (b *branch) keepCredentials(m *sipmsg.Message, e *sipmsg.Edits) {
 		return
 	}
 	for _, h := range m.Headers {
-		if h.Kind == sipmsg.HdrProxyAuthorization && bytes.Contains(m.Bytes(h.Value), []byte(`realm="`+realm+`"`)) {
+		if h.Kind == sipmsg.HdrProxyAuthorization && answersTo(m.Bytes(h.Value), realm) {
 			e.Remove(h)
 		}
 	}

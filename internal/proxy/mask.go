@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"net/netip"
 
 	"sipnatd/internal/transport"
@@ -18,17 +19,17 @@ func (b *branch) mask(m *sipmsg.Message, e *sipmsg.Edits) {
 	if !v.from && !v.to && len(routes) == 0 || m.Method == sipmsg.MethodRegister {
 		return
 	}
-	d := r.proxy.dialogs.remember(m.Bytes(m.CallID), m.Bytes(m.FromTag))
+	d := r.proxy.dialogs.remember(r.source(), m.Bytes(m.CallID), m.Bytes(m.FromTag))
 	if d == nil {
 		return
 	}
-	if v.from {
+	if v.from && m.From.URI.HostPort.Len() <= maxDialogText {
 		d.local = string(m.Bytes(m.From.URI.HostPort))
 	}
-	if v.to {
+	if v.to && m.To.URI.HostPort.Len() <= maxDialogText {
 		d.remote = string(m.Bytes(m.To.URI.HostPort))
 	}
-	if len(routes) > 0 && b.recordRoute >= 0 {
+	if len(routes) > 0 && len(routes) <= maxDialogText && b.recordRoute >= 0 {
 		d.routes = routes
 	}
 }
@@ -96,6 +97,10 @@ func (v *veil) headers(parties bool) {
 		case sipmsg.HdrReplyTo, sipmsg.HdrReferredBy, sipmsg.HdrPAssertedIdentity,
 			sipmsg.HdrPPreferredIdentity, sipmsg.HdrRemotePartyID, sipmsg.HdrDiversion, sipmsg.HdrHistoryInfo:
 			v.each(h, func(a sipmsg.Address) { v.identity(a) })
+		case sipmsg.HdrOther:
+			if tells(v.m.Bytes(h.Name)) {
+				v.literals(h)
+			}
 		case sipmsg.HdrPath:
 			v.e.Remove(h) // of a proxy inside, which nobody outside could use
 		case sipmsg.HdrUserAgent:
@@ -125,7 +130,11 @@ func (v *veil) hidden(u sipmsg.URI) (addr netip.Addr, yes bool) {
 	if !ok {
 		return addr, false
 	}
-	return addr, addr == v.phone.Remote.Addr() || v.proxy.parts.Networks.Inside(addr)
+	return addr, v.inside(addr)
+}
+
+func (v *veil) inside(addr netip.Addr) bool {
+	return addr == v.phone.Remote.Addr() || v.proxy.parts.Networks.Inside(addr)
 }
 
 // contact puts a URI of the firewall in the place of one that leads to a phone; the
@@ -208,4 +217,32 @@ func (v *veil) identity(a sipmsg.Address) bool {
 	v.proxy.text = sipmsg.AppendHostPort(v.proxy.text[:0], v.face.Named.Addr(), port)
 	v.e.Replace(u.HostPort, v.proxy.text)
 	return true
+}
+
+// tells reports whether a header that concerns no routing names hosts nevertheless.
+func tells(name []byte) bool {
+	for _, lower := range []string{"warning", "error-info", "alert-info", "call-info"} {
+		if equalFold(name, lower) {
+			return true
+		}
+	}
+	return false
+}
+
+// literals puts the announced host in the place of all inside addresses in a header,
+// wherever they stand in it.
+func (v *veil) literals(h sipmsg.Header) {
+	text := v.m.Bytes(h.Value)
+	for i := 0; i < len(text); {
+		n := 0
+		for i+n < len(text) && (text[i+n] == '.' || text[i+n] >= '0' && text[i+n] <= '9') {
+			n++
+		}
+		word := bytes.TrimRight(text[i:i+n], ".") // which may end a sentence
+		if addr, err := netip.ParseAddr(string(word)); err == nil && v.inside(addr) {
+			lo := h.Value.Lo + int32(i)
+			v.e.Replace(sipmsg.Span{Lo: lo, Hi: lo + int32(len(word))}, v.face.Named.Addr().AppendTo(nil))
+		}
+		i += n + 1
+	}
 }

@@ -39,7 +39,7 @@ func (b *branch) obscure(m *sipmsg.Message, e *sipmsg.Edits, way crossing) {
 	case way == outward:
 		out = append([]byte(begunInside), id...)
 		if m.ToTag.Empty() {
-			if d := b.relay.proxy.dialogs.remember(id, m.Bytes(m.FromTag)); d != nil {
+			if d := b.relay.proxy.dialogs.remember(b.relay.source(), id, m.Bytes(m.FromTag)); d != nil {
 				d.callID = string(id)
 			}
 		}

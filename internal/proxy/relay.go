@@ -46,6 +46,10 @@ type target struct {
 	uri    []byte // Request-URI
 	server Server // to be located, where there are no hops
 	hops   []transport.Hop
+
+	// local says that it may be another service of the firewall itself: a PBX there,
+	// which the configuration names or which has registered.
+	local bool
 }
 
 // Request implements [transaction.User].

@@ -135,7 +135,7 @@ func (r *relay) routeForeign(u sipmsg.URI) {
 	t := target{uri: r.uri, server: serverOf(r.uri, u)}
 	if addr, err := netip.ParseAddr(t.server.Host); err != nil || !r.proxy.parts.Networks.Inside(addr) {
 		if s := r.outboundProxy(); s.Host != "" {
-			t.server = s
+			t.server, t.local = s, true
 		}
 	}
 	r.send([]target{t})
@@ -199,7 +199,7 @@ func (r *relay) routeOwn(u sipmsg.URI) {
 	case known:
 		r.refuse(480, "")
 	case r.face.Side == Inside && r.outboundProxy().Host != "":
-		r.send([]target{{uri: r.uri, server: r.outboundProxy()}})
+		r.send([]target{{uri: r.uri, server: r.outboundProxy(), local: true}})
 	default:
 		r.refuse(404, "")
 	}
@@ -230,6 +230,7 @@ func (r *relay) phones(list []Contact) (groups [][]target) {
 		u := sipmsg.ParseURI(c.URI)
 		t.server = serverOf(c.URI, u)
 		if addr, ok := sipmsg.ParseAddr(part(c.URI, u.Host)); ok && r.proxy.parts.Networks.Inside(addr) {
+			t.local = !c.Hop.Remote.IsValid() || c.Hop.Remote.Addr() == addr
 			there := transport.Hop{Kind: kindOf(t.server.Transport), Remote: netip.AddrPortFrom(addr, port(u))}
 			// Over UDP a phone listens where its Contact says. A connection that it has
 			// made may be the only one that there can be.
@@ -285,7 +286,7 @@ func (r *relay) registerAt(s Server) {
 		r.respond(a)
 		return
 	}
-	r.send([]target{{uri: r.uri, server: s}})
+	r.send([]target{{uri: r.uri, server: s, local: s == r.outboundProxy()}})
 }
 
 // serverOf returns the server that a URI in b names.
