@@ -19,9 +19,9 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"text/template"
 
 	"sipnatd/internal/config"
+	"sipnatd/internal/template"
 )
 
 // Config says what the rules depend on. The comments name the settings of sipnatd.conf
@@ -143,16 +143,35 @@ func Write(w io.Writer, format string, cfg Config, opts Options) error {
 	if err := cfg.check(); err != nil {
 		return err
 	}
-	t, err := template.New("").Funcs(functions).ParseFS(templates, "*.tmpl")
+	set, err := parsed()
 	if err != nil {
 		return fmt.Errorf("rules: %w", err)
 	}
 	var out bytes.Buffer
-	if err := t.ExecuteTemplate(&out, f.Name+".tmpl", &page{cfg, opts, f}); err != nil {
+	if err := set.Execute(&out, f.Name+".tmpl", &page{cfg, opts, f}); err != nil {
 		return fmt.Errorf("rules: %w", err)
 	}
 	_, err = w.Write(out.Bytes())
 	return err
+}
+
+// parsed returns all templates: formats share some.
+func parsed() (*template.Set, error) {
+	set := template.New(functions)
+	files, err := templates.ReadDir(".")
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range files {
+		text, err := templates.ReadFile(f.Name())
+		if err != nil {
+			return nil, err
+		}
+		if err := set.Add(f.Name(), string(text)); err != nil {
+			return nil, err
+		}
+	}
+	return set, nil
 }
 
 // Known returns nil where there is a format of that name, else the error of [Write].
@@ -221,9 +240,25 @@ func (p *page) Called() []string {
 func (c Config) queues() uint16 { return max(1, c.Queues) }
 
 // functions are what templates can call besides methods of page.
-var functions = template.FuncMap{
-	"join":  join,
-	"oneof": oneof,
+var functions = template.Functions{
+	"join":   join,
+	"oneof":  oneof,
+	"gt":     func(n uint16, than int) bool { return int(n) > than },
+	"printf": func(format string, value any) string { return fmt.Sprintf(format, value) },
+}
+
+// Methods implements [template.Methods].
+func (p *page) Methods() template.Functions {
+	return template.Functions{
+		// Of every format.
+		"Command": p.Command, "Loading": p.Loading, "Removal": p.Removal, "Settings": p.Settings,
+		// Of nftables.
+		"PeerRanges": p.PeerRanges, "Quoted": p.Quoted, "QueueIn": p.QueueIn, "QueueOut": p.QueueOut,
+		"Elements": p.Elements, "Between": p.Between, "From": p.From,
+		// Of some others.
+		"Called": p.Called, "Masqueraded": p.Masqueraded, "Behind": p.Behind, "Signalling": p.Signalling,
+		"Sources": p.Sources, "SourceList": p.SourceList,
+	}
 }
 
 // join lists values, none of which has a space in it.
