@@ -12,6 +12,7 @@ import (
 // What is remembered of calls.
 const (
 	maxCalls   = 4096
+	maxText    = 512              // bytes of each URI
 	maxRinging = 10 * time.Minute // without an answer
 	maxCall    = 24 * time.Hour   // without an end
 )
@@ -39,7 +40,7 @@ func (p *Plan) Log(m *sipmsg.Message, from, to netip.AddrPort, status int) {
 	c := &p.calls
 	now := c.now()
 	c.expire(now)
-	id := string(m.Bytes(m.CallID))
+	id := text(m, m.CallID)
 	known := c.list[id]
 	switch {
 	case m.Method == sipmsg.MethodInvite && status == 0 && m.ToTag.Empty() && known == nil && len(c.list) < maxCalls:
@@ -64,7 +65,13 @@ func (p *Plan) Log(m *sipmsg.Message, from, to netip.AddrPort, status int) {
 }
 
 func newCall(m *sipmsg.Message, now time.Time) *call {
-	return &call{from: string(m.Bytes(m.From.URI.All)), to: string(m.Bytes(m.To.URI.All)), called: string(m.Bytes(m.RequestURI.All)), begun: now}
+	return &call{from: text(m, m.From.URI.All), to: text(m, m.To.URI.All), called: text(m, m.RequestURI.All), begun: now}
+}
+
+// text is what is remembered of a part of a message, and logged.
+func text(m *sipmsg.Message, s sipmsg.Span) string {
+	s.Hi = min(s.Hi, s.Lo+maxText)
+	return string(m.Bytes(s))
 }
 
 func (c *calls) end(id string, k *call, result string, now time.Time) {

@@ -301,6 +301,15 @@ func TestCallLog(t *testing.T) {
 	}
 }
 
+func TestCallLogBounded(t *testing.T) {
+	p, log := made(t, config.Plugins{})
+	m := message(t, "INVITE sip:"+strings.Repeat("1", 30000)+"@example.org SIP/2.0", "", "")
+	p.Log(m, netip.AddrPort{}, netip.AddrPort{}, 404)
+	if n := log.Len(); n == 0 || n > 4*maxText {
+		t.Errorf("a call of 30000 digits is logged in %d bytes", n)
+	}
+}
+
 func TestBlacklist(t *testing.T) {
 	settings := config.Plugins{BlacklistHits: 3, BlacklistDuration: time.Hour, BlacklistWindow: 30 * time.Second}
 	phone, other := netip.MustParseAddr("10.0.0.10"), netip.MustParseAddr("10.0.0.11")

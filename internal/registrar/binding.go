@@ -47,6 +47,9 @@ func (b *binding) contact() proxy.Contact {
 // maxContact bounds the text of a binding, in bytes.
 const maxContact = 2048
 
+// maxName bounds the user part and the host of an address-of-record, in bytes.
+const maxName = 256
+
 // setText keeps what the message says, unless it has said so before.
 func (b *binding) setText(uri, params, callID []byte) {
 	if string(b.uri()) == string(uri) && string(b.params()) == string(params) && string(b.callID()) == string(callID) {

@@ -314,7 +314,7 @@ func checked(raw []byte) (string, bool) {
 func (r *Registrar) restoreContact(w *reader, now time.Duration) bool {
 	b := &binding{expires: min(w.time(), now+r.cfg.MaxExpires), q: int16(w.number(noQ, 1000)), cseq: uint32(w.number(0, 1<<32-1)), hop: w.hop()}
 	user, uri, params, callID := w.quoted(), w.uri(), w.quoted(), w.quoted()
-	if len(user) == 0 || len(uri)+len(params)+len(callID) > maxContact || bytes.ContainsAny(params, "\r\n") {
+	if len(user) == 0 || len(user) > maxName || len(uri)+len(params)+len(callID) > maxContact || bytes.ContainsAny(params, "\r\n") {
 		w.err = cmp.Or(w.err, errWord)
 	}
 	if w.err != nil || b.expires <= now || len(r.bindings) >= r.cfg.Limits.Total {

@@ -103,6 +103,9 @@ func (r *Registrar) line(uri []byte, phone transport.Hop) *line {
 		return l
 	}
 	addr := phone.Remote.Addr()
+	if badURI(uri) {
+		return nil // it is going to be a Request-URI
+	}
 	if len(uri) > maxContact || r.hostOf(addr).lines >= r.cfg.Limits.PerHost && !r.forgetLine(addr) || len(s.list) >= r.cfg.Limits.Total {
 		r.stats.Full++
 		r.tidy(addr)
@@ -248,6 +251,9 @@ func (r *Registrar) Registered(request, response *sipmsg.Message, phone transpor
 		user: string(user(request.Raw, request.To.URI)),
 		host: strings.ToLower(string(request.Bytes(request.To.URI.Host))),
 		at:   registrar,
+	}
+	if len(aor.user) > maxName || len(aor.host) > maxName {
+		return
 	}
 	now := r.now()
 	for _, h := range request.Headers {

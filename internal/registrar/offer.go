@@ -45,6 +45,9 @@ func (o offers) answered(host netip.Addr, user []byte) {
 
 // next returns whether somebody who comes without credentials is offered MD5 alone.
 func (o offers) next(host netip.Addr, user []byte, now time.Duration) (simple bool) {
+	if len(user) > maxName {
+		return false
+	}
 	k := offerKey{host, string(user)}
 	last, again := o[k]
 	if again && now-last.at > offerLife {

@@ -37,6 +37,9 @@ func (r *Registrar) Register(m *sipmsg.Message, from transport.Hop) proxy.Answer
 	if m.To.URI.Scheme != sipmsg.SchemeSIP || len(of) == 0 || !r.own(m) {
 		return proxy.Answer{Status: 404}
 	}
+	if len(of) > maxName {
+		return proxy.Answer{Status: 400, Reason: "User Too Long"}
+	}
 	if sender := user(m.Raw, m.From.URI); !bytes.Equal(of, sender) {
 		return proxy.Answer{Status: 403, Reason: "Third-Party Registration"}
 	}
