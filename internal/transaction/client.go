@@ -35,6 +35,7 @@ type Client struct {
 	until   time.Time     // Timer B or F
 	ack     []byte        // of a final response other than 2xx
 	ending  bool          // a CANCEL was sent
+	doubt   error         // the request is said not to have arrived
 }
 
 // Hop is where the request goes.
@@ -91,6 +92,10 @@ func (c *Client) resend() {
 	if left <= 0 {
 		c.layer.stats.Timeouts++
 		c.fail(ErrTimeout)
+		return
+	}
+	if c.doubt != nil && c.state == calling {
+		c.fail(c.doubt)
 		return
 	}
 	c.layer.stats.Resent++

@@ -165,7 +165,9 @@ func (l *Layer) frame(a *transport.Arrival) error {
 }
 
 // Failed tells the client transactions whose request has had no answer that it did
-// not reach the hop (section 18.4).
+// not reach the hop (section 18.4). What an ICMP error says, anybody can say who writes
+// our address into it, since every request comes from the same port (RFC 5927 section
+// 2): over UDP the answer has the time until the request would be sent again.
 func (l *Layer) Failed(h transport.Hop, err error) {
 	var list []*Client // the user may end others meanwhile
 	for _, c := range l.clients {
@@ -174,7 +176,11 @@ func (l *Layer) Failed(h transport.Hop, err error) {
 		}
 	}
 	for _, c := range list {
-		if c.state == calling {
+		switch {
+		case c.state != calling:
+		case h.Kind == transport.UDP:
+			c.doubt = err
+		default:
 			c.fail(err)
 		}
 	}
