@@ -84,7 +84,7 @@ func agentsHold(t *testing.T, fw lab.Firewall) {
 // server, which stays in the dialog; their media take the short way.
 func insideToInside(t *testing.T, fw lab.Firewall) {
 	l := lab.New(t, lab.Options{Firewall: fw, Phones: 2})
-	l.StartDaemon()
+	l.StartProxy()
 	k := l.Outside[0].Kamailio(lab.KamailioOptions{RecordRoute: true})
 	alice := &side{Agent: l.Phones[0].Agent("alice", 5060), rtp: l.Phones[0].RTP(4000)}
 	carol := &side{Agent: l.Phones[1].Agent("carol", 5060), rtp: l.Phones[1].RTP(4000)}
