@@ -198,7 +198,7 @@ func TestParseErrors(t *testing.T) {
 			`test.conf:3: queues = 0: 0 is out of range; the nearest is 1; wanted: 1 to 64`,
 			`test.conf:5: userr = x: unknown setting; did you mean user?`,
 		}},
-		{"pattern", "plugin_regex_pattern = ^sip:(0", []string{`test.conf:1: plugin_regex_pattern = ^sip:(0: not an extended regular expression: a parenthesis is not closed; wanted: an extended regular expression`}},
+		{"pattern", "plugin_regex_pattern = ^sip:(0", []string{`test.conf:1: plugin_regex_pattern = ^sip:(0: not an extended regular expression: missing closing ); wanted: an extended regular expression`}},
 		{"line too long", "user = nobody\n" + strings.Repeat("x", maxLine+1), []string{`test.conf:2: the line is longer than 65536 bytes`}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

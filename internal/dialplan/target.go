@@ -39,7 +39,7 @@ func (p *Plan) Default(request *sipmsg.Message) []byte {
 	}
 	for _, t := range r.trunks {
 		for _, user := range [][]byte{request.Bytes(request.RequestURI.User), request.Bytes(request.To.URI.User)} {
-			if _, ok := t.numbers.Find(user); ok && len(user) > 0 {
+			if len(user) > 0 && t.numbers.Match(user) {
 				p.log.Debug("call for a trunk", "class", "plugin", "number", string(user), "trunk", t.name, "account", string(t.account))
 				return t.account
 			}
