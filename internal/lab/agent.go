@@ -13,8 +13,8 @@ import (
 
 // Agent is a scripted user agent: it sends what it is told, byte for byte if
 // need be, and does nothing by itself. Received messages wait in a mailbox
-// until Recv takes them; byte-identical repetitions (retransmissions) are
-// dropped and counted.
+// until Recv takes them; byte-identical repetitions (retransmissions), and what is
+// not SIP, are dropped.
 type Agent struct {
 	Host    *Host
 	Addr    netip.AddrPort
@@ -28,9 +28,7 @@ type Agent struct {
 	mu      sync.Mutex
 	grown   chan struct{}
 	mailbox []*Message
-	other   []Datagram // what was not SIP
-	seen    map[string]int
-	again   int
+	seen    map[string]bool
 }
 
 // Mod changes a message before it is sent.
@@ -41,9 +39,6 @@ func With(name, value string) Mod { return func(m *Message) { m.Set(name, value)
 
 // Also adds a header line.
 func Also(name, value string) Mod { return func(m *Message) { m.Add(name, value) } }
-
-// Without removes a header.
-func Without(name string) Mod { return func(m *Message) { m.Del(name) } }
 
 // WithoutLength leaves Content-Length out.
 func WithoutLength() Mod { return func(m *Message) { m.Del("Content-Length").NoLength = true } }
@@ -85,7 +80,7 @@ func (h *Host) Agent(user string, port int) *Agent {
 		Contact: fmt.Sprintf("<sip:%s@%v>", user, addr),
 		conn:    conn,
 		grown:   make(chan struct{}),
-		seen:    make(map[string]int),
+		seen:    make(map[string]bool),
 	}
 	h.lab.T.Cleanup(func() { conn.Close() })
 	go a.read()
@@ -109,16 +104,11 @@ func (a *Agent) read() {
 		a.mu.Lock()
 		key := from.String() + " " + string(raw)
 		m, err := ParseMessage(raw)
-		switch {
-		case err != nil:
-			a.other = append(a.other, Datagram{time.Now(), from, raw})
-		case a.seen[key] > 0:
-			a.again++
-		default:
+		if err == nil && !a.seen[key] {
 			m.From = from
 			a.mailbox = append(a.mailbox, m)
 		}
-		a.seen[key]++
+		a.seen[key] = true
 		close(a.grown)
 		a.grown = make(chan struct{})
 		a.mu.Unlock()
@@ -191,20 +181,6 @@ func (a *Agent) Pending(filters ...Filter) []*Message {
 		}
 	}
 	return ms
-}
-
-// Other are the datagrams received that were not SIP.
-func (a *Agent) Other() []Datagram {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return append([]Datagram(nil), a.other...)
-}
-
-// Repetitions is the number of byte-identical messages that were dropped.
-func (a *Agent) Repetitions() int {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.again
 }
 
 // token is a random word for tags, branches and Call-IDs.

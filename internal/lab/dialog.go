@@ -166,13 +166,6 @@ func (d *Dialog) AckFailure(failure *Message) {
 	d.Agent.Send(d.Agent.NextHop(d.Invite), m)
 }
 
-// Cancel cancels the last INVITE and expects the answer to the CANCEL.
-func (d *Dialog) Cancel() {
-	d.Agent.Host.lab.T.Helper()
-	d.SendCancel()
-	d.Recv(Status(200, "CANCEL"))
-}
-
 // SendCancel cancels the last INVITE and expects nothing.
 func (d *Dialog) SendCancel() {
 	d.Agent.Host.lab.T.Helper()
@@ -229,15 +222,4 @@ func (a *Agent) Accept(m *Message) *Dialog {
 func (d *Dialog) Reply(code int, mods ...Mod) *Message {
 	d.Agent.Host.lab.T.Helper()
 	return d.Agent.Reply(d.Got, code, mods...)
-}
-
-// Answer accepts the last INVITE received, with the session description as
-// answer (or as offer, if the INVITE had none), and waits for the ACK, which
-// it returns.
-func (d *Dialog) Answer(sdp string, mods ...Mod) *Message {
-	d.Agent.Host.lab.T.Helper()
-	inv := d.Invite
-	d.Agent.Reply(inv, 200, append([]Mod{WithSDP(sdp)}, mods...)...)
-	ack := d.Agent.Recv(CallID(d.CallID), Request("ACK"), CSeq(inv.CSeq()))
-	return ack
 }
