@@ -10,6 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// loopbackIndex is the index of the loopback interface, in every namespace.
+const loopbackIndex = 1
+
 // acceptPause is how long an accept that failed, for want of file descriptors for
 // instance, is not tried again.
 const acceptPause = 100 * time.Millisecond
@@ -162,6 +165,8 @@ func (t *Transport) add(c *conn) (victim *conn) {
 	switch {
 	case t.hosts[host] >= t.cfg.MaxPerHost:
 		victim = t.worst(func(o *conn) bool { return o.remote.Addr() == host })
+	case c.ifindex > loopbackIndex && t.ifaces[c.ifindex] >= max(t.cfg.MaxConnections-t.cfg.MaxConnections/4, 1):
+		victim = t.worst(func(o *conn) bool { return o.ifindex == c.ifindex })
 	case len(t.conns) >= t.cfg.MaxConnections:
 		victim = t.worst(func(*conn) bool { return true })
 	}
@@ -173,6 +178,7 @@ func (t *Transport) add(c *conn) (victim *conn) {
 	t.conns[c.id] = c
 	t.peers[c.peer()] = c
 	t.hosts[host]++
+	t.ifaces[c.ifindex]++
 	return victim
 }
 
@@ -219,6 +225,9 @@ func (t *Transport) remove(c *conn) {
 	host := c.remote.Addr()
 	if t.hosts[host]--; t.hosts[host] == 0 {
 		delete(t.hosts, host)
+	}
+	if t.ifaces[c.ifindex]--; t.ifaces[c.ifindex] == 0 {
+		delete(t.ifaces, c.ifindex)
 	}
 }
 

@@ -543,6 +543,34 @@ func TestTCPLimits(t *testing.T) {
 
 // TestTCPRestart: a daemon that follows another one at once gets its address,
 // though connections of the first still linger.
+// TestTCPInterfaces: any number of hosts outside, each with one good connection, leave
+// room for phones whose connections are silent for longer.
+func TestTCPInterfaces(t *testing.T) {
+	tr := &Transport{
+		cfg: Config{MaxConnections: 100}.withDefaults(), start: time.Now(),
+		conns: map[uint64]*conn{}, peers: map[peer]*conn{}, hosts: map[netip.Addr]int{}, ifaces: map[int]int{},
+	}
+	come := func(n, ifindex int, network byte) {
+		for i := range n {
+			host := netip.AddrFrom4([4]byte{network, 0, byte(i >> 8), byte(i)})
+			c := tr.newConn(netip.MustParseAddrPort("10.0.0.1:5060"), netip.AddrPortFrom(host, 40000))
+			c.ifindex = ifindex
+			c.proven.Store(true)
+			tr.add(c)
+		}
+	}
+	const inside, outside = 2, 3
+	come(20, inside, 10)
+	come(1000, outside, 100)
+	if tr.ifaces[inside] != 20 || tr.ifaces[outside] != 75 {
+		t.Errorf("connections by interface: %v", tr.ifaces)
+	}
+	come(1000, inside, 11)
+	if len(tr.conns) != 100 || tr.ifaces[inside]+tr.ifaces[outside] != 100 || len(tr.hosts) != 100 {
+		t.Errorf("%d connections of %d hosts, by interface: %v", len(tr.conns), len(tr.hosts), tr.ifaces)
+	}
+}
+
 func TestTCPRestart(t *testing.T) {
 	listen := free(t, "127.0.0.1")
 	for range 3 {

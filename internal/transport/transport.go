@@ -67,7 +67,9 @@ type Config struct {
 	// MaxConnections and MaxPerHost limit the TCP connections in all and of one
 	// remote address. A new one beyond that takes the place of an old one: of one
 	// that has brought no message yet, of the host with the most, the one that was
-	// silent for the longest. 0: 2048, and a quarter of MaxConnections.
+	// silent for the longest. Those that have come in by one interface are three
+	// quarters of MaxConnections at most: hosts outside, however many, do not take the
+	// places of phones inside. 0: 2048, and a quarter of MaxConnections.
 	MaxConnections, MaxPerHost int
 
 	// SIPDSCP is the code point that packets are marked with, 0 to 63.
@@ -111,6 +113,7 @@ type Transport struct {
 	conns     map[uint64]*conn
 	peers     map[peer]*conn // what a request can use
 	hosts     map[netip.Addr]int
+	ifaces    map[int]int // connections by the interface that they came in by
 	lastConn  uint64
 }
 
@@ -138,6 +141,7 @@ func Open(cfg Config, h Handler) (*Transport, error) {
 		conns:     map[uint64]*conn{},
 		peers:     map[peer]*conn{},
 		hosts:     map[netip.Addr]int{},
+		ifaces:    map[int]int{},
 	}
 	t.dscp.Store(uint32(cfg.SIPDSCP))
 	if err := t.SetListen(cfg.Listen); err != nil {
