@@ -14,6 +14,8 @@ import (
 
 	ct "github.com/florianl/go-conntrack"
 	"golang.org/x/sys/unix"
+
+	"sipnatd/internal/netspace"
 )
 
 // A flow from outside passes a firewall that drops all but what is established
@@ -447,7 +449,7 @@ func TestKernelRefusals(t *testing.T) {
 
 // Without CAP_NET_ADMIN, Open says so.
 func TestKernelNoCapability(t *testing.T) {
-	newNamespace(t)
+	netspace.New(t)
 	// For this thread alone, which ends with the test.
 	if _, _, errno := syscall.RawSyscall(unix.SYS_SETRESUID, 65534, 65534, 65534); errno != 0 {
 		t.Fatal(errno)

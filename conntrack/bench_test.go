@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"testing"
 	"time"
+
+	"sipnatd/internal/netspace"
 )
 
 // BenchmarkStream opens and closes what an audio stream needs: an anchor for
@@ -15,7 +17,7 @@ func BenchmarkStream(b *testing.B) {
 			egress bool
 		}{{"offer", false}, {"offer+answer", true}} {
 			b.Run(helper.String()+"/"+test.name, func(b *testing.B) {
-				newNamespace(b)
+				netspace.New(b)
 				c := open(b, helper)
 				rtcp := netip.AddrPortFrom(public.Addr(), public.Port()+1)
 				farRTCP := netip.AddrPortFrom(far.Addr(), far.Port()+1)
@@ -52,7 +54,7 @@ func BenchmarkStream(b *testing.B) {
 }
 
 func BenchmarkRenew(b *testing.B) {
-	newNamespace(b)
+	netspace.New(b)
 	c := open(b)
 	var batch Batch
 	batch.OpenAnchor(public, time.Minute)
@@ -69,7 +71,7 @@ func BenchmarkRenew(b *testing.B) {
 }
 
 func BenchmarkLookup(b *testing.B) {
-	newNamespace(b)
+	netspace.New(b)
 	c := open(b, HelperNone)
 	t := Tuple{Src: phone, Dst: far}
 	createFlow(b, c, t, time.Hour)
@@ -83,7 +85,7 @@ func BenchmarkLookup(b *testing.B) {
 
 // BenchmarkSelect selects one of a hundred thousand flows.
 func BenchmarkSelect(b *testing.B) {
-	newNamespace(b)
+	netspace.New(b)
 	c := open(b)
 	fillTable(b, c, 100_000)
 	t := Tuple{Src: phone, Dst: far}

@@ -2,12 +2,14 @@ package conntrack
 
 import (
 	"testing"
+
+	"sipnatd/internal/netspace"
 )
 
 // TestProbe: what Open would choose is found out without a trace, and beside a
 // daemon that runs.
 func TestProbe(t *testing.T) {
-	newNamespace(t)
+	netspace.New(t)
 	registered := func() bool {
 		ch, err := openChannel(0)
 		if err != nil {

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"sipnatd/internal/netspace"
 )
 
 // A world is a firewall between an inside and an outside network, in network
@@ -58,26 +60,6 @@ var (
 	farther = netip.MustParseAddrPort("198.51.100.3:6002")
 )
 
-func needRoot(t testing.TB) {
-	t.Helper()
-	if os.Geteuid() == 0 {
-		return
-	}
-	if os.Getenv("SIPNATD_CI") == "1" {
-		t.Fatal("needs root for network namespaces and netfilter")
-	}
-	t.Skip("needs root for network namespaces and netfilter")
-}
-
-// newNamespace moves the goroutine to a thread of its own, which ends with it,
-// and that to a new network namespace.
-func newNamespace(t testing.TB) {
-	t.Helper()
-	needRoot(t)
-	runtime.LockOSThread()
-	unshare(t)
-}
-
 func unshare(t testing.TB) int {
 	t.Helper()
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
@@ -93,7 +75,7 @@ func unshare(t testing.TB) int {
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
-	needRoot(t)
+	netspace.NeedRoot(t)
 	runtime.LockOSThread()
 	w := &world{t: t, inside: unshare(t), outside: unshare(t), firewall: unshare(t)}
 	ns := func(fd int) string { return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), fd) }
@@ -257,7 +239,7 @@ func open(t testing.TB, helpers ...Helper) *Conn {
 // eachHelper runs a test with each helper that the kernel offers. The stock
 // kernels offer both, and every kernel that is tested on at least one.
 func eachHelper(t *testing.T, f func(t *testing.T, h Helper)) {
-	needRoot(t)
+	netspace.NeedRoot(t)
 	for _, h := range []Helper{HelperOwn, HelperSIP} {
 		t.Run(h.String(), func(t *testing.T) { f(t, h) })
 	}

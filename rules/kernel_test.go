@@ -6,29 +6,12 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
-	"runtime"
 	"strings"
 	"testing"
 
-	"github.com/vishvananda/netns"
-
+	"sipnatd/internal/netspace"
 	"sipnatd/internal/nft"
 )
-
-// namespace puts the test on a thread of its own in a new network namespace.
-func namespace(t *testing.T) {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		if os.Getenv("SIPNATD_CI") == "1" {
-			t.Fatal("must run as root")
-		}
-		t.Skip("a network namespace needs root")
-	}
-	runtime.LockOSThread() // never unlocked: the thread ends with the test
-	ns, err := netns.New()
-	must(t, err)
-	t.Cleanup(func() { ns.Close() })
-}
 
 // command runs a program in the test's namespace on a text, and gives what it writes.
 func command(t *testing.T, stdin string, argv ...string) string {
@@ -74,7 +57,7 @@ func TestNFT(t *testing.T) {
 		for _, whole := range []bool{false, true} {
 			form := map[bool]string{true: ", whole", false: ""}[whole]
 			t.Run(name+form, func(t *testing.T) {
-				namespace(t)
+				netspace.New(t)
 				features, err := nft.Probe()
 				must(t, err)
 				text := written(t, "nft", cfg, Options{Whole: whole})
@@ -111,7 +94,7 @@ func TestNFT(t *testing.T) {
 
 // siproxd.nft loads as it is, on a kernel that has the queue statement.
 func TestSiproxdNFT(t *testing.T) {
-	namespace(t)
+	netspace.New(t)
 	features, err := nft.Probe()
 	must(t, err)
 	if !features.NativeQueue {
@@ -127,7 +110,7 @@ func TestSiproxdNFT(t *testing.T) {
 
 // A changed configuration leaves nothing of the old one.
 func TestNFTChanged(t *testing.T) {
-	namespace(t)
+	netspace.New(t)
 	load := func(cfg Config) string {
 		text := written(t, "nft", cfg, Options{})
 		command(t, queueStatement.ReplaceAllString(text, ""), "nft", "-f", "-") // other kernels, too
@@ -173,7 +156,7 @@ func TestIPTables(t *testing.T) {
 		for _, family := range []string{"iptables", "ip6tables"} {
 			for _, kind := range kinds {
 				t.Run(name+", "+family+"-"+kind, func(t *testing.T) {
-					namespace(t)
+					netspace.New(t)
 					program := family + "-" + kind
 					need(t, program)
 					text := written(t, family, cfg, Options{})
@@ -213,7 +196,7 @@ func TestIPTablesScript(t *testing.T) {
 	for _, family := range []string{"iptables", "ip6tables"} {
 		for _, kind := range kinds {
 			t.Run(family+"-"+kind, func(t *testing.T) {
-				namespace(t)
+				netspace.New(t)
 				program := family + "-" + kind
 				need(t, program)
 				command(t, mine, program+"-restore")

@@ -10,16 +10,15 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netns"
 
 	"sipnatd/internal/config"
+	"sipnatd/internal/netspace"
 )
 
 // programVariable makes the test program be sipnatd.
@@ -146,22 +145,12 @@ func TestWrong(t *testing.T) {
 // the interfaces eth0 (10.0.0.1) and ppp0 (203.0.113.1). There is no default route.
 func firewall(t *testing.T) *netlink.Handle {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		if os.Getenv("SIPNATD_CI") == "1" {
-			t.Fatal("must run as root")
-		}
-		t.Skip("a network namespace needs root")
-	}
-	runtime.LockOSThread() // never unlocked: the thread ends with the test
-	ns, err := netns.New()
-	if err != nil {
-		t.Fatal(err)
-	}
+	ns := netspace.New(t)
 	h, err := netlink.NewHandleAt(ns)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { h.Close(); ns.Close() })
+	t.Cleanup(h.Close)
 	for name, address := range map[string]string{"eth0": "10.0.0.1/24", "ppp0": "203.0.113.1/24"} {
 		attrs := netlink.NewLinkAttrs()
 		attrs.Name = name

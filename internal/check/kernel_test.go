@@ -14,6 +14,7 @@ import (
 
 	"sipnatd/conntrack"
 	"sipnatd/internal/divert"
+	"sipnatd/internal/netspace"
 	"sipnatd/internal/nft"
 )
 
@@ -286,7 +287,7 @@ func TestBesideDaemon(t *testing.T) {
 
 // TestElsewhere: what is in another network namespace does not matter.
 func TestElsewhere(t *testing.T) {
-	namespace(t)
+	netspace.New(t)
 	program(t, "siproxd", "queue")
 	firewall(t, policy+masquerading)
 	if findings := Run(parse(t, "")); len(bad(findings)) > 0 {

@@ -6,16 +6,15 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"syscall"
 	"testing"
 
 	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netns"
 
 	"sipnatd/internal/config"
 	"sipnatd/internal/divert"
+	"sipnatd/internal/netspace"
 )
 
 // roleVariable makes the test program be another program.
@@ -100,21 +99,6 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// namespace puts the test into a network namespace of its own until it ends.
-func namespace(t testing.TB) {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		if os.Getenv("SIPNATD_CI") == "1" {
-			t.Fatal("must run as root")
-		}
-		t.Skip("a network namespace needs root")
-	}
-	runtime.LockOSThread() // never unlocked: the thread ends with the test
-	ns, err := netns.New()
-	must(t, err)
-	t.Cleanup(func() { ns.Close() })
-}
-
 // policy is that of the README.
 const policy = `
 table inet filter {
@@ -139,7 +123,7 @@ table ip nat {
 // inside, ppp0 (203.0.113.1) outside. Of its rules only those given are there.
 func firewall(t testing.TB, rules string) {
 	t.Helper()
-	namespace(t)
+	netspace.New(t)
 	link(t, "eth0", "10.0.0.1/24")
 	link(t, "ppp0", "203.0.113.1/24")
 	route(t, "ppp0", "203.0.113.10")

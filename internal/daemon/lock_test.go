@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"sipnatd/internal/netspace"
 )
 
 // roleHolder has the lock until its standard input ends.
@@ -55,7 +57,7 @@ func holder(t *testing.T, as *syscall.Credential) (pid int, release func()) {
 // A second daemon in a network namespace is told which process is the first one.
 // In another one it has nothing to do with it.
 func TestLock(t *testing.T) {
-	newNamespace(t)
+	netspace.New(t)
 	pid, _ := holder(t, nil)
 	begin := time.Now()
 	l, warning, err := lockNamespace()
@@ -70,7 +72,7 @@ func TestLock(t *testing.T) {
 		t.Errorf("refused after %v", waited)
 	}
 
-	newNamespace(t)
+	netspace.New(t)
 	if l, _, err = lockNamespace(); err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +81,7 @@ func TestLock(t *testing.T) {
 
 // A daemon that is about to end is waited for, and not longer than it lasts.
 func TestLockIsWaitedFor(t *testing.T) {
-	newNamespace(t)
+	netspace.New(t)
 	_, release := holder(t, nil)
 	time.AfterFunc(100*time.Millisecond, release)
 	begin := time.Now()
@@ -95,7 +97,7 @@ func TestLockIsWaitedFor(t *testing.T) {
 
 // Somebody who could not be a daemon does not keep one from starting.
 func TestLockOfNobody(t *testing.T) {
-	newNamespace(t)
+	netspace.New(t)
 	pid, _ := holder(t, &syscall.Credential{Uid: 65534, Gid: 65534})
 	l, warning, err := lockNamespace()
 	if l != nil || err != nil || !strings.Contains(warning, fmt.Sprintf("process %d (holder) of user 65534", pid)) {

@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"sipnatd/internal/netspace"
 )
 
 func content(t *testing.T, path string) string {
@@ -80,7 +82,7 @@ func TestPIDFileOfSiproxd(t *testing.T) {
 
 // What an attacker may have put there is neither followed nor written to.
 func TestPIDFileTraps(t *testing.T) {
-	needRoot(t)
+	netspace.NeedRoot(t)
 	const nobody = 65534
 	dir := room(t)
 	victim := filepath.Join(dir, "victim")
@@ -158,7 +160,7 @@ func roleDropped() int {
 
 // A process that has become another user empties the file where it may not remove it.
 func TestPIDFileAfterDrop(t *testing.T) {
-	needRoot(t)
+	netspace.NeedRoot(t)
 	for _, mine := range []bool{false, true} {
 		dir := room(t)
 		if mine {

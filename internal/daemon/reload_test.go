@@ -14,6 +14,7 @@ import (
 	"sipnatd/internal/divert"
 	"sipnatd/internal/ifaces"
 	"sipnatd/internal/kernel"
+	"sipnatd/internal/netspace"
 	"sipnatd/internal/nft"
 	"sipnatd/internal/report"
 	"sipnatd/nat"
@@ -50,7 +51,7 @@ func parse(t *testing.T, text string) *config.Config {
 // refused.
 func newDaemon(t *testing.T, text string) (*Daemon, *refusing) {
 	t.Helper()
-	newNamespace(t)
+	netspace.New(t)
 	log, err := report.New(report.Selection{Silence: 4}, false)
 	must(t, err)
 	cfg := parse(t, text)

@@ -5,12 +5,9 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
-	"runtime"
 	"sync"
 	"syscall"
 	"testing"
-
-	"github.com/vishvananda/netns"
 )
 
 // roleVariable makes the test program play a part in a process of its own.
@@ -46,27 +43,6 @@ func must(t *testing.T, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-}
-
-func needRoot(t *testing.T) {
-	t.Helper()
-	if os.Geteuid() == 0 {
-		return
-	}
-	if os.Getenv("SIPNATD_CI") == "1" {
-		t.Fatal("must run as root")
-	}
-	t.Skip("needs root")
-}
-
-// newNamespace puts the test on a thread of its own in a new network namespace.
-func newNamespace(t *testing.T) {
-	t.Helper()
-	needRoot(t)
-	runtime.LockOSThread() // never unlocked: the thread ends with the test
-	ns, err := netns.New()
-	must(t, err)
-	t.Cleanup(func() { ns.Close() })
 }
 
 // written is a log in memory.

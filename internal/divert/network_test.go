@@ -20,6 +20,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+
+	"sipnatd/internal/netspace"
 )
 
 // patience is how long a test waits for what has to happen. It is generous: an
@@ -50,12 +52,7 @@ func (n namespace) do(t testing.TB, f func() error) {
 
 func newNamespace(t testing.TB) namespace {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		if os.Getenv("SIPNATD_CI") == "1" {
-			t.Fatal("network namespaces need root")
-		}
-		t.Skip("network namespaces need root")
-	}
+	netspace.NeedRoot(t)
 	var n namespace
 	done := make(chan error)
 	go func() {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"net"
 	"net/netip"
-	"os"
 	"runtime"
 	"slices"
 	"testing"
@@ -12,26 +11,9 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
-)
 
-// namespace puts the test on a thread of its own in a new network namespace,
-// whose number of the thread's it returns.
-func namespace(t *testing.T) netns.NsHandle {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		if os.Getenv("SIPNATD_CI") == "1" {
-			t.Fatal("must run as root")
-		}
-		t.Skip("a network namespace needs root")
-	}
-	runtime.LockOSThread() // never unlocked: the thread ends with the test
-	ns, err := netns.New()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { ns.Close() })
-	return ns
-}
+	"sipnatd/internal/netspace"
+)
 
 func must(t *testing.T, err error) {
 	t.Helper()
@@ -74,7 +56,7 @@ func defaultRoute(l netlink.Link, gateway string, metric int) *netlink.Route {
 }
 
 func TestResolveKernel(t *testing.T) {
-	namespace(t)
+	netspace.New(t)
 	lan := addLink(t, "lan", 1500, "10.1.0.1/24", "10.1.0.2/24", "10.2.0.1/16")
 	wan := addLink(t, "wan", 1492, "192.0.2.9/24", "198.51.100.9/24")
 	addLink(t, "other", 1500, "203.0.113.1/24") // neither private nor default
@@ -109,7 +91,7 @@ func TestResolveKernel(t *testing.T) {
 }
 
 func TestResolveMultipath(t *testing.T) {
-	namespace(t)
+	netspace.New(t)
 	a := addLink(t, "wan1", 1500, "192.0.2.2/24")
 	b := addLink(t, "wan2", 1500, "198.51.100.2/24")
 	r := defaultRoute(a, "", 0)
@@ -129,7 +111,7 @@ func TestResolveMultipath(t *testing.T) {
 // The kernel's own choice of a source towards the gateway is the address that
 // Public returns.
 func TestPublicIsTheKernelsChoice(t *testing.T) {
-	namespace(t)
+	netspace.New(t)
 	wan := addLink(t, "wan", 1500, "192.0.2.9/24", "198.51.100.9/24", "198.51.100.10/24")
 	for _, gateway := range []string{"192.0.2.1", "198.51.100.1"} {
 		must(t, netlink.RouteReplace(defaultRoute(wan, gateway, 0)))
@@ -147,7 +129,7 @@ func TestPublicIsTheKernelsChoice(t *testing.T) {
 // A PPP-like link comes, gets a new address and goes; each is reported once,
 // and what does not concern us is not.
 func TestWatch(t *testing.T) {
-	ns := namespace(t)
+	ns := netspace.New(t)
 	lan := addLink(t, "lan", 1500, "10.1.0.1/24")
 
 	ctx, cancel := context.WithCancel(context.Background())

@@ -6,12 +6,14 @@ import (
 	"testing"
 
 	"github.com/vishvananda/netlink"
+
+	"sipnatd/internal/netspace"
 )
 
 // TestRoute: the kernel says where a packet leaves, and whether one that comes from
 // there would be taken.
 func TestRoute(t *testing.T) {
-	namespace(t)
+	netspace.New(t)
 	strict := func(interfaces ...string) {
 		for _, name := range interfaces {
 			must(t, os.WriteFile("/proc/sys/net/ipv4/conf/"+name+"/rp_filter", []byte("1"), 0))

@@ -4,51 +4,20 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"os"
-	"runtime"
 	"testing"
 	"time"
 
-	"github.com/vishvananda/netns"
-
 	"sipnatd/conntrack"
+	"sipnatd/internal/netspace"
 	"sipnatd/internal/nft"
 	"sipnatd/nat"
 )
-
-// newNamespace moves the test's thread into a network namespace of its own.
-func newNamespace(t testing.TB) {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		if os.Getenv("SIPNATD_CI") != "" {
-			t.Fatal("kernel tests need root")
-		}
-		t.Skip("needs root")
-	}
-	runtime.LockOSThread()
-	old, err := netns.Get()
-	if err != nil {
-		t.Fatal(err)
-	}
-	fresh, err := netns.New()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := netns.Set(old); err != nil {
-			t.Fatal(err) // the thread stays locked, and ends with the test
-		}
-		old.Close()
-		fresh.Close()
-		runtime.UnlockOSThread()
-	})
-}
 
 var config = nft.Config{Inside: []string{"eth0"}, Outside: []string{"ppp0"}, SIPPorts: []uint16{5060}, QueueFirst: 5060, Queues: 1}
 
 func newKernel(t testing.TB) (*Kernel, *nft.Table, *conntrack.Conn) {
 	t.Helper()
-	newNamespace(t)
+	netspace.New(t)
 	log := slog.New(slog.DiscardHandler)
 	track, err := conntrack.Open(conntrack.Options{Logger: log})
 	if err != nil {

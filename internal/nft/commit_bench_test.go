@@ -6,12 +6,14 @@ import (
 	"time"
 
 	"github.com/google/nftables"
+
+	"sipnatd/internal/netspace"
 )
 
 // BenchmarkCommit opens an answered audio stream and closes it again: twice 10
 // elements.
 func BenchmarkCommit(b *testing.B) {
-	newNamespace(b)
+	netspace.New(b)
 	for _, way := range []struct {
 		name string
 		how  renewal
@@ -43,7 +45,7 @@ func BenchmarkCommit(b *testing.B) {
 
 // BenchmarkLibrary does the same through the library, for comparison.
 func BenchmarkLibrary(b *testing.B) {
-	newNamespace(b)
+	netspace.New(b)
 	table := open(b, reference())
 	var add Batch
 	audioStream(&add, 7070)

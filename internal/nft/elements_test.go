@@ -12,6 +12,8 @@ import (
 	gocmp "github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"golang.org/x/sys/unix"
+
+	"sipnatd/internal/netspace"
 )
 
 // wantMappings compares the translations in the kernel.
@@ -69,7 +71,7 @@ func wantElements(t *testing.T, table *Table, want map[set][]string) {
 
 // renewals runs a test in every way to renew elements that the kernel can do.
 func renewals(t *testing.T, test func(t *testing.T, table *Table)) {
-	newNamespace(t)
+	netspace.New(t)
 	f, err := Probe()
 	must(t, err)
 	for _, way := range []struct {
@@ -85,7 +87,7 @@ func renewals(t *testing.T, test func(t *testing.T, table *Table)) {
 			if !way.can {
 				t.Skip("this kernel, probed, can not: ", f)
 			}
-			newNamespace(t)
+			netspace.New(t)
 			table := open(t, reference())
 			table.features.ElementUpdate, table.features.ElementDestroy = way.features.ElementUpdate, way.features.ElementDestroy
 			table.elements.renewal = table.features.renewal()
@@ -311,7 +313,7 @@ func TestManyElements(t *testing.T) {
 // TestExchangeRefused: a batch that the kernel refuses leaves nothing behind and
 // does not confuse the next one.
 func TestExchangeRefused(t *testing.T) {
-	newNamespace(t)
+	netspace.New(t)
 	table := open(t, reference())
 	var b Batch
 	b.MapStream(inside1, public1, time.Hour)
@@ -338,7 +340,7 @@ func TestExchangeRefused(t *testing.T) {
 
 // TestExchangeWhole: a refusal that no single message is to blame for.
 func TestExchangeWhole(t *testing.T) {
-	newNamespace(t)
+	netspace.New(t)
 	table := open(t, reference())
 	dropCapabilities(t)
 	var b Batch
@@ -380,7 +382,7 @@ func TestCommitFamily(t *testing.T) {
 
 // TestCommitLost: without the table Commit says so.
 func TestCommitLost(t *testing.T) {
-	newNamespace(t)
+	netspace.New(t)
 	table := open(t, reference())
 	var b Batch
 	b.MapStream(inside1, public1, time.Hour)
@@ -405,7 +407,7 @@ func TestCommitLost(t *testing.T) {
 
 // TestOpenAgain: a second Open changes rules and configured sets and keeps leases.
 func TestOpenAgain(t *testing.T) {
-	newNamespace(t)
+	netspace.New(t)
 	first := open(t, reference())
 	var b Batch
 	b.MapBinding(sip1, sipPublic1, time.Hour)
@@ -441,7 +443,7 @@ func TestOpenAgain(t *testing.T) {
 // TestOpenForeign: a table of another version is replaced; leases that fit are
 // carried over.
 func TestOpenForeign(t *testing.T) {
-	newNamespace(t)
+	netspace.New(t)
 	nftRun(t, `table ip sipnatd {
 		map streams {
 			type ipv4_addr . inet_service : ipv4_addr . inet_service
@@ -481,7 +483,7 @@ func TestOpenForeign(t *testing.T) {
 
 // TestOpenRepairs: a table that lacks a chain or rules is made whole.
 func TestOpenRepairs(t *testing.T) {
-	newNamespace(t)
+	netspace.New(t)
 	open(t, reference())
 	nftRun(t, "flush chain ip sipnatd inbound; flush chain ip sipnatd guard; delete chain ip sipnatd guard")
 	table := open(t, reference())
@@ -490,7 +492,7 @@ func TestOpenRepairs(t *testing.T) {
 
 // TestProbeTraceless: probing leaves nothing.
 func TestProbeTraceless(t *testing.T) {
-	newNamespace(t)
+	netspace.New(t)
 	f, err := Probe()
 	must(t, err)
 	t.Log(f)

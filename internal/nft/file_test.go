@@ -13,6 +13,7 @@ import (
 	gocmp "github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"sipnatd/internal/netspace"
 	"sipnatd/rules"
 )
 
@@ -100,7 +101,7 @@ func TestFile(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			newNamespace(t)
+			netspace.New(t)
 			cfg := reference()
 			change(&cfg)
 			text, f := file(t, cfg)
@@ -136,7 +137,7 @@ func deleteLastRule(t *testing.T, chain string) {
 
 // TestFileTwice loads the file over itself: rules must not add up, leases stay.
 func TestFileTwice(t *testing.T) {
-	newNamespace(t)
+	netspace.New(t)
 	text, _ := file(t, reference())
 	nftRun(t, text)
 	once := listing(t)
@@ -154,7 +155,7 @@ func TestFileTwice(t *testing.T) {
 // TestOpenAfterFile: a table from the file is taken over as it is, with the leases
 // in it.
 func TestOpenAfterFile(t *testing.T) {
-	newNamespace(t)
+	netspace.New(t)
 	text, _ := file(t, reference())
 	nftRun(t, text)
 	nftRun(t, "add element ip sipnatd streams { 198.51.100.1 . 7070 timeout 1h : 10.1.0.2 . 4000 }")
@@ -183,7 +184,7 @@ func tableHandle(t *testing.T) float64 {
 // TestListing: nft prints the rules of every configuration as the lines that stand
 // beside their bytes in TestRules.
 func TestListing(t *testing.T) {
-	newNamespace(t)
+	netspace.New(t)
 	f, err := Probe()
 	must(t, err)
 	all := golden(t)
@@ -192,7 +193,7 @@ func TestListing(t *testing.T) {
 			continue
 		}
 		t.Run(v.name, func(t *testing.T) {
-			newNamespace(t)
+			netspace.New(t)
 			if v.config.Helper != "" {
 				ownHelper(t)
 			}

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"sipnatd/internal/netspace"
 )
 
 // readFirewall reads the firewall of the test's namespace.
@@ -17,7 +19,7 @@ func readFirewall(t testing.TB) *Firewall {
 
 // TestLateChains finds the chains that filter after ours, and only those.
 func TestLateChains(t *testing.T) {
-	newNamespace(t)
+	netspace.New(t)
 	open(t, reference())
 	nftRun(t, `
 		table inet firewalld {
@@ -82,7 +84,7 @@ func TestFateOfConnections(t *testing.T) {
 		}
 		for _, program := range programs {
 			t.Run(strings.TrimSpace(program+" "+tt.rule), func(t *testing.T) {
-				newNamespace(t)
+				netspace.New(t)
 				if program == "" {
 					nftRun(t, "table inet fw {\nchain input {\ntype filter hook input priority 0; policy drop;\n"+tt.rule+"\n}\n}")
 				} else {
@@ -199,7 +201,7 @@ func TestFate(t *testing.T) {
 		}
 		for _, program := range programs {
 			t.Run(strings.TrimSpace(program+" "+tt.policy+" "+tt.rules), func(t *testing.T) {
-				newNamespace(t)
+				netspace.New(t)
 				if program == "" {
 					nftRun(t, fmt.Sprintf("table inet fw {\nchain more {\n%s\n}\nchain forward {\ntype filter hook forward priority 0; policy %s;\n%s\n}\n}",
 						tt.more, tt.policy, tt.rules))

@@ -5,11 +5,13 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"sipnatd/internal/netspace"
 )
 
 // What a batch has leased is what the next daemon finds.
 func TestMappings(t *testing.T) {
-	newNamespace(t)
+	netspace.New(t)
 	table := open(t, reference())
 	var (
 		phone, onlyPeer = ap("10.1.0.2:5060"), netip.MustParseAddr("203.0.113.1")

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sipnatd/conntrack"
+	"sipnatd/internal/netspace"
 )
 
 // flowtable has the world's firewall move UDP flows to a flowtable, or skips the
@@ -38,7 +39,7 @@ func flowtable(t *testing.T) {
 // TestHelperRefused: a helper that the kernel does not have keeps the table from
 // nothing else.
 func TestHelperRefused(t *testing.T) {
-	newNamespace(t)
+	netspace.New(t)
 	cfg := reference()
 	cfg.Helper = "no-such-helper"
 	table := open(t, cfg)
@@ -137,7 +138,7 @@ func TestFlowtable(t *testing.T) {
 // TestHelperStays: a helper that the table has is not declared again, nor tried. The
 // kernel drops the packets that wait in queues when it takes such an object away.
 func TestHelperStays(t *testing.T) {
-	newNamespace(t)
+	netspace.New(t)
 	// Whichever helper the kernel has, and for that it has to be loaded or registered.
 	track, err := conntrack.Open(conntrack.Options{})
 	must(t, err)

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"sipnatd/internal/netspace"
 )
 
 // describe writes a redirect down as "interface address ports -> target".
@@ -112,7 +114,7 @@ func TestRedirectsNFT(t *testing.T) {
 		{"no DNAT", "udp dport 5060 accept", nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			newNamespace(t)
+			netspace.New(t)
 			nftRun(t, `
 table ip site {
 	chain dstnat_wan {
@@ -150,7 +152,7 @@ table ip site {
 // Tables come in the order in which packets meet them, our own not at all, nor what
 // is for IPv6.
 func TestRedirectsTables(t *testing.T) {
-	newNamespace(t)
+	netspace.New(t)
 	wantRedirects(t)
 	open(t, reference())
 	nftRun(t, `
@@ -243,7 +245,7 @@ func TestRedirectsIptables(t *testing.T) {
 				"-A POSTROUTING -j SNAT --to-source 192.0.2.1", nil},
 		} {
 			t.Run(program+"/"+tt.name, func(t *testing.T) {
-				newNamespace(t)
+				netspace.New(t)
 				iptables(t, program, tt.commands)
 				wantRedirects(t, tt.want...)
 			})
@@ -253,7 +255,7 @@ func TestRedirectsIptables(t *testing.T) {
 
 // Who asks for a table of iptables-legacy gets one made.
 func TestRedirectsMakeNoTable(t *testing.T) {
-	newNamespace(t)
+	netspace.New(t)
 	_, err := Redirects()
 	must(t, err)
 	names, err := os.ReadFile("/proc/thread-self/net/ip_tables_names")
@@ -311,7 +313,7 @@ func TestRedirectsAndKernel(t *testing.T) {
 }
 
 func BenchmarkRedirects(b *testing.B) {
-	newNamespace(b)
+	netspace.New(b)
 	var rules strings.Builder
 	for i := range 100 {
 		fmt.Fprintf(&rules, "iifname \"wan0\" ip daddr 192.0.2.1 udp dport { %d, %d-%d } counter dnat to 10.0.0.%d\n",

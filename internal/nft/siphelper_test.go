@@ -3,6 +3,8 @@ package nft
 import (
 	"strings"
 	"testing"
+
+	"sipnatd/internal/netspace"
 )
 
 // TestSIPHelperRules finds the rules that assign the kernel's SIP helper, however
@@ -39,7 +41,7 @@ func TestSIPHelperRules(t *testing.T) {
 		{"nothing", ``, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			newNamespace(t)
+			netspace.New(t)
 			open(t, reference())
 			nftRun(t, strings.Replace(objects, "%", tt.rule, 1))
 			got, err := readFirewall(t).SIPHelperRules()
@@ -51,7 +53,7 @@ func TestSIPHelperRules(t *testing.T) {
 	}
 	for _, program := range []string{"iptables-nft", "iptables-legacy"} {
 		t.Run(program, func(t *testing.T) {
-			newNamespace(t)
+			netspace.New(t)
 			iptables(t, program, "-t raw -A PREROUTING -p udp --dport 5060 -j CT --helper sip\n-t raw -A PREROUTING -p udp -j CT --notrack")
 			got, err := readFirewall(t).SIPHelperRules()
 			must(t, err)

@@ -3,12 +3,14 @@ package nft
 import (
 	"strings"
 	"testing"
+
+	"sipnatd/internal/netspace"
 )
 
 // TestTry: what is tried leaves nothing behind. Maps are there in every kernel that
 // the daemon works with.
 func TestTry(t *testing.T) {
-	newNamespace(t)
+	netspace.New(t)
 	must(t, ProbeMaps())
 	if err := ProbeFlowtable(); err != nil && !strings.Contains(err.Error(), "the kernel refuses a flowtable") {
 		t.Error(err)

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"testing"
 	"time"
+
+	"sipnatd/internal/netspace"
 )
 
 // watch runs Watch until the test ends. Each loss is reported, then answered by
@@ -32,7 +34,7 @@ func watch(t *testing.T, table *Table) (losses <-chan struct{}) {
 }
 
 func TestWatch(t *testing.T) {
-	newNamespace(t)
+	netspace.New(t)
 	table := open(t, reference())
 	lost := watch(t, table)
 	var b Batch
@@ -73,7 +75,7 @@ func TestWatch(t *testing.T) {
 
 // TestWatchLate: what was lost between Open and Watch is noticed.
 func TestWatchLate(t *testing.T) {
-	newNamespace(t)
+	netspace.New(t)
 	table := open(t, reference())
 	nftRun(t, "flush ruleset")
 	<-watch(t, table)
@@ -82,7 +84,7 @@ func TestWatchLate(t *testing.T) {
 // TestWatchOverrun: when there were too many changes to be heard, Watch looks for
 // itself.
 func TestWatchOverrun(t *testing.T) {
-	newNamespace(t)
+	netspace.New(t)
 	table := open(t, reference())
 	must(t, table.monitor.conn.SetReadBuffer(1)) // the kernel makes it a little more
 	heard := make(chan struct{})

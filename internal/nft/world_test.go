@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -16,6 +15,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+
+	"sipnatd/internal/netspace"
 )
 
 // skip leaves a test out, for a reason; where everything has to be tested, the
@@ -34,31 +35,6 @@ func must(t testing.TB, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-}
-
-// newNamespace moves the test into a network namespace of its own until it ends.
-func newNamespace(t testing.TB) netns.NsHandle {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		if tt, ok := t.(*testing.T); ok {
-			skip(tt, "network namespaces need root")
-		}
-		t.Skip("network namespaces need root")
-	}
-	runtime.LockOSThread()
-	before, err := netns.Get()
-	must(t, err)
-	ns, err := netns.New()
-	must(t, err)
-	t.Cleanup(func() {
-		// A thread that cannot get back stays locked, and dies with its goroutine.
-		if err := netns.Set(before); err == nil {
-			runtime.UnlockOSThread()
-		}
-		ns.Close()
-		before.Close()
-	})
-	return ns
 }
 
 // nftRun runs the nft program on a script, in the test's namespace.
@@ -137,7 +113,7 @@ table inet fw {
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
-	fw := newNamespace(t)
+	fw := netspace.New(t)
 	w := &world{t: t}
 	for _, host := range []struct {
 		ns       *netns.NsHandle
