@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"sipnatd/internal/transport"
+	"sipnatd/sipmsg"
 )
 
 // request is a message of a host, which comes to the address of its side.
@@ -156,6 +157,51 @@ func TestCredentialsStay(t *testing.T) {
 		}
 		t.Error("nothing is sent")
 	})
+}
+
+// TestTooLarge: what grows too large on its way is refused, and what comes back too
+// large is replaced; neither is waited for, for ever.
+func TestTooLarge(t *testing.T) {
+	ended := func(t *testing.T, w *world) {
+		t.Helper()
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if s := w.proxy.Stats(); s.Servers != 0 || s.Clients != 0 {
+			t.Errorf("after an hour: %+v", s)
+		}
+	}
+	for _, from := range []string{"10.0.0.10:5060", "198.51.100.66:5060"} {
+		for n := sipmsg.MaxSize - 400; n < sipmsg.MaxSize; n += 40 {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, Config{})
+				w.bound["johndoe"] = []Contact{{URI: []byte("sip:x@10.0.0.11"), Hop: transport.Hop{Remote: netip.MustParseAddrPort("10.0.0.11:5060")}}}
+				w.request(from, "INVITE", "sip:johndoe@foo.bar.org", "X: "+strings.Repeat("x", n-270))
+				ended(t, w)
+			})
+		}
+	}
+	for n := sipmsg.MaxSize - 400; n < sipmsg.MaxSize; n += 40 {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, Config{})
+			w.bound["johndoe"] = []Contact{{URI: []byte("sip:x@10.0.0.11"), Hop: transport.Hop{Remote: netip.MustParseAddrPort("10.0.0.11:5060")}}}
+			w.request("198.51.100.66:5060", "INVITE", "sip:johndoe@foo.bar.org", "Via: SIP/2.0/UDP 192.0.2.1;branch=z9hG4bK"+strings.Repeat("x", 500))
+			for _, s := range w.to("10.0.0.11") {
+				var m sipmsg.Message
+				if err := m.Index(s.data); err != nil {
+					t.Fatal(err)
+				}
+				answer := sipmsg.AppendResponse(nil, &m, 200, "", sipmsg.ResponseOptions{ToTag: "1"})
+				answer = bytes.Replace(answer, []byte("\r\nFrom:"), []byte("\r\nX: "+strings.Repeat("x", n-len(answer)-5)+"\r\nFrom:"), 1)
+				for i, part := range bytes.SplitN(answer, []byte("Via: "), 3) { // without the other one, which a phone may lose
+					if i == 2 {
+						answer = append(answer[:bytes.LastIndex(answer, []byte("Via: "))], part[bytes.IndexByte(part, '\n')+1:]...)
+					}
+				}
+				w.proxy.Arrived(transport.Arrival{Hop: transport.Hop{Remote: s.hop.Remote, Local: s.hop.Local}, Data: answer})
+			}
+			ended(t, w)
+		})
+	}
 }
 
 // TestWarning: headers that phones put their address into, for people to read.

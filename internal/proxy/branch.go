@@ -235,21 +235,23 @@ func (b *branch) fail(status int, reason string) {
 		b.finish()
 		return
 	}
-	request := b.request
-	if request == nil {
-		b.take(status, sipmsg.AppendResponse(nil, &r.msg, status, reason, sipmsg.ResponseOptions{ToTag: r.tag()}), nil)
-		return
-	}
-	var m sipmsg.Message
-	if m.Index(request) != nil {
+	var m, answer sipmsg.Message
+	if b.request == nil || m.Index(b.request) != nil { // it was not sent, as one that has become too large
+		b.give(status, reason)
 		return
 	}
 	response := sipmsg.AppendResponse(nil, &m, status, reason, sipmsg.ResponseOptions{ToTag: r.tag()})
-	var answer sipmsg.Message
 	if answer.Index(response) != nil {
+		b.give(status, reason)
 		return
 	}
 	b.response(&answer, b.hop)
+}
+
+// give takes a response that we make up as it is.
+func (b *branch) give(status int, reason string) {
+	r := b.relay
+	b.take(status, sipmsg.AppendResponse(nil, &r.msg, status, reason, sipmsg.ResponseOptions{ToTag: r.tag()}), nil)
 }
 
 // Response implements [transaction.ClientUser].
@@ -280,10 +282,11 @@ func (b *branch) response(m *sipmsg.Message, from transport.Hop) {
 	}
 	asks := bytes.Clone(challenges(m))
 	out := b.answer(m, from)
-	if out == nil {
-		return
+	if out != nil {
+		b.take(status, out, asks)
+	} else if status >= 200 && !b.final {
+		b.give(502, "") // there will be no other one
 	}
-	b.take(status, out, asks)
 }
 
 // take makes use of a response (section 16.7).

@@ -123,6 +123,9 @@ func (l *Layer) Stats() Stats {
 	return s
 }
 
+// Bytes is what the messages of all transactions are charged with.
+func (l *Layer) Bytes() int { return l.held + l.sent }
+
 // Arrived takes a message in. An error says why it is none; it was counted and has
 // no further effect.
 func (l *Layer) Arrived(a transport.Arrival) error {
