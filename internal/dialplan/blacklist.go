@@ -36,7 +36,7 @@ type suspect struct {
 
 // NewBlacklist returns a Blacklist, which is off with 0 hits.
 func NewBlacklist(settings config.Plugins, log *slog.Logger) *Blacklist {
-	return &Blacklist{log: log, now: time.Now, cfg: settings, hosts: make(map[netip.Addr]*suspect)}
+	return &Blacklist{log: log.With("class", "access"), now: time.Now, cfg: settings, hosts: make(map[netip.Addr]*suspect)}
 }
 
 // Configure puts other settings in force. Who is blocked stays so, unless nobody is to be
@@ -60,7 +60,7 @@ func (b *Blacklist) Blocked(host netip.Addr) bool {
 	}
 	if !s.until.IsZero() && !b.now().Before(s.until) {
 		delete(b.hosts, host.Unmap())
-		b.log.Info("host is not blocked any more", "class", "acl", "host", host)
+		b.log.Info("host is not blocked any more", "host", host)
 		return false
 	}
 	return !b.cfg.BlacklistSimulate
@@ -92,9 +92,9 @@ func (b *Blacklist) Refused(host netip.Addr, status int) {
 		s.until = now.Add(d)
 	}
 	if b.cfg.BlacklistSimulate {
-		b.log.Warn("host would be blocked, but for plugin_blacklist_simulate", "class", "acl", "host", host, "failures", s.failures)
+		b.log.Warn("host would be blocked, but for plugin_blacklist_simulate", "host", host, "failures", s.failures)
 	} else {
-		b.log.Warn("host is blocked", "class", "acl", "host", host, "failures", s.failures, "for", b.cfg.BlacklistDuration)
+		b.log.Warn("host is blocked", "host", host, "failures", s.failures, "for", b.cfg.BlacklistDuration)
 	}
 }
 

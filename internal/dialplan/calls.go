@@ -46,7 +46,7 @@ func (p *Plan) Log(m *sipmsg.Message, from, to netip.AddrPort, status int) {
 	case m.Method == sipmsg.MethodInvite && status == 0 && m.ToTag.Empty() && known == nil && len(c.list) < maxCalls:
 		known = newCall(m, now)
 		c.list[id] = known
-		c.log.Info("call", "class", "plugin", "from", known.from, "to", known.to, "called", known.called, "caller", from, "callee", to, "call", id)
+		c.log.Info("call", "from", known.from, "to", known.to, "called", known.called, "caller", from, "callee", to, "call", id)
 	case m.Method == sipmsg.MethodInvite && status >= 300 && status != 401 && status != 407 && m.ToTag.Empty() && known == nil:
 		c.end(id, newCall(m, now), strconv.Itoa(status), now) // it went nowhere
 	case known == nil:
@@ -80,7 +80,7 @@ func (c *calls) end(id string, k *call, result string, now time.Time) {
 	if !k.answered.IsZero() {
 		duration = now.Sub(k.answered).Round(time.Second)
 	}
-	c.log.Info("call has ended", "class", "plugin", "from", k.from, "to", k.to, "called", k.called, "result", result, "duration", duration, "call", id)
+	c.log.Info("call has ended", "from", k.from, "to", k.to, "called", k.called, "result", result, "duration", duration, "call", id)
 }
 
 // expire ends, now and then, calls whose end nobody has told.

@@ -16,7 +16,7 @@ func (p *Plan) editBody(r *rules, m *sipmsg.Message, e *sipmsg.Edits) {
 	changed := false
 	for _, rule := range r.bodies {
 		if out, ok := rule.pattern.Replace(body, rule.with); ok && !bytes.Equal(out, body) && len(out) <= sipmsg.MaxSize/2 {
-			p.log.Debug("rule applied to a body", "class", "plugin", "rule", rule.name)
+			p.log.Debug("rule applied to a body", "rule", rule.name)
 			body, changed = out, true
 		}
 	}
@@ -77,7 +77,7 @@ func (p *Plan) filterCodecs(r *rules, raw []byte, body sipmsg.Span, e *sipmsg.Ed
 			continue
 		}
 		if codecs == 0 {
-			p.log.Debug("no codec would be left: all stay", "class", "plugin", "media", string(raw[m.Line.Lo:m.Line.Hi]))
+			p.log.Debug("no codec would be left: all stay", "media", string(raw[m.Line.Lo:m.Line.Hi]))
 			continue
 		}
 		left := slices.DeleteFunc(formats, func(f string) bool { return gone[f] })

@@ -54,8 +54,8 @@ type trunk struct {
 // New returns a Plan. The error, which joins several, says what of the settings is not
 // in force.
 func New(settings config.Plugins, log *slog.Logger) (*Plan, error) {
-	p := &Plan{log: log}
-	p.calls.init(log, time.Now)
+	p := &Plan{log: log.With("class", "plugin")}
+	p.calls.init(p.log, time.Now)
 	return p, p.Configure(settings)
 }
 

@@ -23,10 +23,10 @@ func (p *Plan) Target(request *sipmsg.Message) []byte {
 		return nil
 	}
 	if !usable(uri) {
-		p.log.Warn("the dialplan makes no SIP URI of what is called", "class", "sip", "called", string(called), "becomes", string(uri))
+		p.log.Warn("the dialplan makes no SIP URI of what is called", "called", string(called), "becomes", string(uri))
 		return nil
 	}
-	p.log.Info("call redirected", "class", "plugin", "called", string(called), "to", string(uri))
+	p.log.Info("call redirected", "called", string(called), "to", string(uri))
 	return bytes.Clone(uri)
 }
 
@@ -40,7 +40,7 @@ func (p *Plan) Default(request *sipmsg.Message) []byte {
 	for _, t := range r.trunks {
 		for _, user := range [][]byte{request.Bytes(request.RequestURI.User), request.Bytes(request.To.URI.User)} {
 			if len(user) > 0 && t.numbers.Match(user) {
-				p.log.Debug("call for a trunk", "class", "plugin", "number", string(user), "trunk", t.name, "account", string(t.account))
+				p.log.Debug("call for a trunk", "number", string(user), "trunk", t.name, "account", string(t.account))
 				return t.account
 			}
 		}
@@ -50,7 +50,7 @@ func (p *Plan) Default(request *sipmsg.Message) []byte {
 	}
 	target := bare(r.DefaultTarget)
 	if r.DefaultTargetLog {
-		p.log.Info("call for nobody goes to the default target", "class", "plugin",
+		p.log.Info("call for nobody goes to the default target",
 			"from", string(request.Bytes(request.From.URI.All)), "called", string(request.Bytes(request.RequestURI.All)), "target", string(target))
 	}
 	return target
@@ -96,7 +96,7 @@ func (r *rules) prefix(uri []byte) []byte {
 func (p *Plan) substitute(r *rules, uri []byte) []byte {
 	for _, rule := range r.uris {
 		if out, ok := rule.pattern.Replace(uri, rule.with); ok {
-			p.log.Debug("rule applied", "class", "plugin", "rule", rule.name, "called", string(uri))
+			p.log.Debug("rule applied", "rule", rule.name, "called", string(uri))
 			return out
 		}
 	}

@@ -89,13 +89,13 @@ func (f *files) changed() bool {
 func (f *files) text(name string) string {
 	file, err := os.Open(name)
 	if err != nil {
-		f.log.Debug("not read", "class", "dns", "error", err)
+		f.log.Debug("not read", "error", err)
 		return ""
 	}
 	defer file.Close()
 	b, err := io.ReadAll(io.LimitReader(file, maxFile))
 	if err != nil {
-		f.log.Warn("not read to its end", "class", "dns", "file", name, "error", err)
+		f.log.Warn("not read to its end", "file", name, "error", err)
 	}
 	return string(b)
 }

@@ -200,11 +200,11 @@ func (r *resolver) tell(q question, err error) {
 	silent := errors.Is(err, errNoAnswer)
 	switch {
 	case silent && !r.silent:
-		r.log.Warn("no DNS server answers", "class", "dns", "name", q.name, "type", typeName(q.kind), "error", err)
+		r.log.Warn("no DNS server answers", "name", q.name, "type", typeName(q.kind), "error", err)
 	case err == nil && r.silent:
-		r.log.Info("a DNS server answers again", "class", "dns")
+		r.log.Info("a DNS server answers again")
 	case err != nil:
-		r.log.Debug("not looked up", "class", "dns", "name", q.name, "type", typeName(q.kind), "error", err)
+		r.log.Debug("not looked up", "name", q.name, "type", typeName(q.kind), "error", err)
 	}
 	if silent || err == nil {
 		r.silent = silent

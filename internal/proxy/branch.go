@@ -124,7 +124,7 @@ func (b *branch) next(status int, reason string) {
 			}
 			return
 		}
-		p.log.Debug("not sent", "class", "net", "to", b.hop, "error", err)
+		p.log.Debug("not sent", "to", b.hop, "error", err)
 		b.client = nil
 		b.unreachable()
 	}

@@ -74,7 +74,7 @@ type Proxy struct {
 
 // New returns a proxy that is made of parts.
 func New(cfg Config, parts Parts, log *slog.Logger) *Proxy {
-	p := &Proxy{cfg: cfg, parts: parts, log: log, seed: maphash.MakeSeed()}
+	p := &Proxy{cfg: cfg, parts: parts, log: log.With("class", "proxy"), seed: maphash.MakeSeed()}
 	p.stats.Refused = make(map[int]uint64)
 	p.dialogs.seed = p.seed
 	if cfg.Limits.Stranger == nil {
@@ -134,7 +134,7 @@ func (p *Proxy) Arrived(a transport.Arrival) {
 		return // not even an answer: it may be a scanner
 	}
 	if err := p.layer.Arrived(a); err != nil && !errors.Is(err, sipmsg.ErrKeepAlive) {
-		p.log.Debug("not a SIP message", "class", "sip", "hop", a.Hop, "reason", err)
+		p.log.Debug("not a SIP message", "hop", a.Hop, "reason", err)
 	}
 }
 

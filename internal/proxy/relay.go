@@ -112,7 +112,7 @@ func (r *relay) respond(a Answer) {
 		}
 	}
 	if r.proxy.log.Enabled(context.Background(), slog.LevelDebug) {
-		r.proxy.log.Debug("answered", "class", "sip", "status", a.Status, "reason", a.Reason,
+		r.proxy.log.Debug("answered", "status", a.Status, "reason", a.Reason,
 			"request", printable(r.msg.Bytes(r.msg.MethodName)), "uri", printable(r.msg.Bytes(r.msg.RequestURI.All)), "from", r.from)
 	}
 	response := sipmsg.AppendResponse(nil, &r.msg, a.Status, a.Reason,
