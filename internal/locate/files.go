@@ -55,15 +55,25 @@ func (f *files) open(cfg Config, log *slog.Logger) {
 	f.changed()
 }
 
-// changed looks, though not too often, whether the files have changed, and reads them if
-// so.
-func (f *files) changed() bool {
+// due reports whether the files should be looked at.
+func (f *files) due() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if now := f.now(); now.Sub(f.looked) < recheck {
-		return false
-	} else {
+	return f.now().Sub(f.looked) >= recheck
+}
+
+// changed looks, if that is due, whether the files have changed, and reads them if so.
+// Meanwhile they are as they were.
+func (f *files) changed() bool {
+	f.mu.Lock()
+	now, before, read := f.now(), f.stamps, f.hosts != nil
+	due := now.Sub(f.looked) >= recheck
+	if due {
 		f.looked = now
+	}
+	f.mu.Unlock()
+	if !due {
+		return false
 	}
 	var stamps [2]stamp
 	for i, name := range []string{f.cfg.ResolvConf, f.cfg.Hosts} {
@@ -71,17 +81,18 @@ func (f *files) changed() bool {
 			stamps[i] = stamp{info.ModTime(), info.Size()}
 		}
 	}
-	if stamps == f.stamps && f.hosts != nil {
+	if stamps == before && read {
 		return false
 	}
-	f.stamps = stamps
-	f.conf = readResolvConf(f.text(f.cfg.ResolvConf))
+	conf, hosts := readResolvConf(f.text(f.cfg.ResolvConf)), readHosts(f.text(f.cfg.Hosts))
 	if len(f.cfg.Servers) > 0 {
-		f.conf.servers = f.cfg.Servers
+		conf.servers = f.cfg.Servers
 	}
-	f.conf.timeout = cmp.Or(f.cfg.Timeout, f.conf.timeout)
-	f.conf.attempts = cmp.Or(f.cfg.Attempts, f.conf.attempts)
-	f.hosts = readHosts(f.text(f.cfg.Hosts))
+	conf.timeout = cmp.Or(f.cfg.Timeout, conf.timeout)
+	conf.attempts = cmp.Or(f.cfg.Attempts, conf.attempts)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.stamps, f.conf, f.hosts = stamps, conf, hosts
 	return true
 }
 

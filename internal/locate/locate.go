@@ -113,6 +113,9 @@ func (l *Locator) Locate(s proxy.Server, answer func([]proxy.Target)) (list []pr
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.located++
+	if l.resolver.files.due() && l.ctx.Err() == nil {
+		l.wait.Go(l.resolver.refresh) // a disk may be slow
+	}
 	if ok {
 		l.known++
 		return l.failedLast(list), true
@@ -146,7 +149,6 @@ func (l *Locator) immediately(s *proxy.Server) (list []proxy.Target, ok bool) {
 	if !validName(s.Host) || s.Port < 0 || s.Port > 65535 {
 		return nil, true
 	}
-	l.resolver.refresh()
 	found, ok := l.candidates(*s, l.resolver.known)
 	return l.arrange(found), ok
 }

@@ -388,6 +388,8 @@ func TestFiles(t *testing.T) {
 	equal(t, list, "")
 	write("hosts", "10.0.0.8 pbx.example later.example\n")
 	c.pass(recheck + time.Second)
+	find(t, l, host("pbx.example")) // has the files looked at
+	l.wait.Wait()
 	list, _ = find(t, l, host("pbx.example"))
 	equal(t, list, "UDP 10.0.0.8:5060")
 	list, _ = find(t, l, host("later.example"))
