@@ -5,6 +5,7 @@ import (
 	"flag"
 	"net/netip"
 	"os"
+	"reflect"
 	"strings"
 	"testing"
 )
@@ -118,6 +119,18 @@ func TestForm(t *testing.T) {
 					}
 				}
 			}
+		}
+	}
+}
+
+// TestMethods: templates can call every method that is there for them.
+func TestMethods(t *testing.T) {
+	p := &page{}
+	have := p.Methods()
+	all := reflect.TypeOf(p)
+	for i := range all.NumMethod() {
+		if name := all.Method(i).Name; name != "Methods" && have[name] == nil {
+			t.Errorf("%s is not in Methods", name)
 		}
 	}
 }

@@ -23,8 +23,8 @@ type Config struct {
 	OutboundProxy   Server
 	OutboundDomains map[string]Server
 
-	// MaskHosts replaces hosts in identities towards the outside, which have their
-	// place in it in lower case.
+	// MaskHosts has what stands in the place of hosts in identities towards the
+	// outside. They are named in lower case.
 	MaskHosts map[string]string
 
 	// UserAgent replaces the User-Agent of phones; empty for none.
