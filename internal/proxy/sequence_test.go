@@ -106,7 +106,7 @@ func (s *sequence) asks() {
 	host := h.Remote.Addr().String()
 	method := s.among("INVITE", "ACK", "CANCEL", "BYE", "REGISTER", "MESSAGE", "NOTIFY", "OPTIONS", "REFER")
 	uri := s.among("sip:johndoe@foo.bar.org", "sip:johndoe@203.0.113.1;line=L1", "sip:x@203.0.113.1;line=L2", "sip:bob@example.com",
-		"sip:foo.bar.org", "sip:203.0.113.1;lr", "sip:bob@198.51.100.66:5060", "sip:bob@203.0.113.10;transport=tcp", "sip:a@10.0.0.1:22",
+		"sip:foo.bar.org", "sip:203.0.113.1;lr", "sip:bob@198.51.100.66:5060", "sip:bob@203.0.113.10;transport=tcp",
 		"sip:johndoe@foo.bar.org;maddr=198.51.100.66", "sips:x@foo.bar.org", "tel:1", "sip:x@203.0.113.1:53")
 	to := ""
 	if s.pick(2) == 1 {
