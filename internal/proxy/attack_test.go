@@ -223,6 +223,43 @@ func TestWarning(t *testing.T) {
 	})
 }
 
+// TestLookUpsBounded: a phone that asks for names that nobody answers for keeps only so
+// many requests waiting, and others get their answer.
+func TestLookUpsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, Config{})
+		w.slow = true
+		for i := range 500 {
+			w.request("10.0.0.10:5060", []string{"ACK", "MESSAGE", "REGISTER"}[i%3], fmt.Sprintf("sip:x@%d.example", i%200))
+		}
+		waiting := func() (n int) {
+			for _, list := range w.pending {
+				n += len(list)
+			}
+			return n
+		}
+		if n := waiting(); n != maxLookUps {
+			t.Errorf("%d requests wait", n)
+		}
+		w.request("10.0.0.11:5060", "MESSAGE", "sip:x@other.example")
+		if len(w.pending["other.example"]) != 1 {
+			t.Error("nothing is looked up for another phone")
+		}
+		for waiting() > 0 { // a REGISTER is looked up twice
+			pending := w.pending
+			w.pending = map[string][]func([]Target){}
+			for _, list := range pending {
+				for _, answer := range list {
+					answer(nil)
+				}
+			}
+		}
+		if len(w.proxy.lookUps) != 0 {
+			t.Errorf("look-ups that are over count: %v", w.proxy.lookUps)
+		}
+	})
+}
+
 // TestDialogsBounded: what is remembered of dialogs is bounded, for each phone and in
 // its text.
 func TestDialogsBounded(t *testing.T) {

@@ -42,16 +42,7 @@ func (b *branch) begin() {
 		b.next(503, "")
 		return
 	}
-	p := b.relay.proxy
-	list, ok := p.parts.Locator.Locate(b.target.server, func(list []Target) {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		defer p.survive()
-		b.located(list)
-	})
-	if ok {
-		b.located(list)
-	}
+	b.relay.locate(b.target.server, b.located)
 }
 
 // located takes in the addresses of the target's server.

@@ -6,16 +6,7 @@ import "net/netip"
 // anybody else is asked: one of the domain's servers has an address of its own then, and
 // nobody has told the name. siproxd takes any such domain for its own, too.
 func (r *relay) registrar(s Server) {
-	p := r.proxy
-	list, ok := p.parts.Locator.Locate(s, func(list []Target) {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		defer p.survive()
-		r.registrarFound(s, list)
-	})
-	if ok {
-		r.registrarFound(s, list)
-	}
+	r.locate(s, func(list []Target) { r.registrarFound(s, list) })
 }
 
 func (r *relay) registrarFound(s Server, list []Target) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"hash/maphash"
 	"log/slog"
+	"net/netip"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -64,6 +65,7 @@ type Proxy struct {
 	seed  maphash.Seed
 
 	dialogs dialogs
+	lookUps map[netip.Addr]int // on their way, by who has asked for them
 	stats   Stats
 
 	msg    sipmsg.Message // of a message on its way, after it was changed once
@@ -75,6 +77,7 @@ type Proxy struct {
 // New returns a proxy that is made of parts.
 func New(cfg Config, parts Parts, log *slog.Logger) *Proxy {
 	p := &Proxy{cfg: cfg, parts: parts, log: log.With("class", "proxy"), seed: maphash.MakeSeed()}
+	p.lookUps = make(map[netip.Addr]int)
 	p.stats.Refused = make(map[int]uint64)
 	p.dialogs.seed = p.seed
 	if cfg.Limits.Stranger == nil {

@@ -280,3 +280,35 @@ func (r *relay) log(to netip.AddrPort, status int) {
 
 // source is the host that the request came from.
 func (r *relay) source() netip.Addr { return r.from.Remote.Addr() }
+
+// maxLookUps bounds the servers that are looked up for one host at the same time, so that
+// one who calls names nobody answers for keeps neither the DNS from others nor any number
+// of requests here: an ACK has no transaction that would be counted.
+const maxLookUps = 128
+
+// locate looks a server up and gives its addresses to found, which is called with the
+// lock held, at once or later.
+func (r *relay) locate(s Server, found func([]Target)) {
+	p, host := r.proxy, r.source()
+	if p.lookUps[host] >= maxLookUps {
+		found(nil)
+		return
+	}
+	p.lookUps[host]++
+	done := func() {
+		if p.lookUps[host]--; p.lookUps[host] == 0 {
+			delete(p.lookUps, host)
+		}
+	}
+	list, ok := p.parts.Locator.Locate(s, func(list []Target) {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		defer p.survive()
+		done()
+		found(list)
+	})
+	if ok {
+		done()
+		found(list)
+	}
+}

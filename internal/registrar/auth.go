@@ -214,6 +214,10 @@ func (r *Registrar) Authenticate(m *sipmsg.Message, from transport.Hop) proxy.An
 // warnEvery limits how often the log tells of failures.
 const warnEvery = 10 * time.Second
 
+// maxTried bounds the credentials of a request that are looked at: one for each challenge
+// of an algorithm, and some that a phone may still send for older ones.
+const maxTried = 8
+
 // authenticate returns the user who has sent a request, or the challenge that he must
 // meet. There is no user where nobody needs to authenticate.
 //
@@ -225,13 +229,16 @@ func (r *Registrar) authenticate(m *sipmsg.Message, from transport.Hop, as *role
 		return nil, proxy.Answer{}
 	}
 	now, host := r.now(), from.Remote.Addr()
-	found, stale := false, false
+	found, stale, tried := false, false, 0
 	offered := a.offered
 	var c credentials
 	for _, h := range m.Headers {
 		// There may be several of them, for other realms, or for each challenge.
 		if h.Kind != as.credentials || !c.parse(m.Bytes(h.Value)) || string(c.realm) != a.realm {
 			continue
+		}
+		if tried++; tried > maxTried {
+			break
 		}
 		found = true
 		count, right := a.verify(&c, m.Bytes(m.MethodName))
