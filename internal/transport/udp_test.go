@@ -279,9 +279,20 @@ func TestBeforeRun(t *testing.T) {
 }
 
 func TestDSCP(t *testing.T) {
-	const dscp = 24
 	r := newRecorder()
-	tr := open(t, Config{SIPDSCP: dscp}, r)
+	tr := open(t, Config{SIPDSCP: 24}, r)
+	checkDSCP(t, tr, r, 24)
+	for _, dscp := range []uint8{46, 0} {
+		if err := tr.SetDSCP(dscp); err != nil {
+			t.Error(err)
+		}
+		checkDSCP(t, tr, r, dscp)
+	}
+}
+
+// checkDSCP looks at a datagram and at connections that are made now.
+func checkDSCP(t *testing.T, tr *Transport, r *recorder, dscp uint8) {
+	t.Helper()
 	local := tr.cfg.Listen[0]
 
 	fd := dialUDP(t, local)
@@ -321,7 +332,7 @@ func TestDSCP(t *testing.T) {
 		}
 		var tos int
 		c.raw.Control(func(fd uintptr) { tos, err = unix.GetsockoptInt(int(fd), unix.SOL_IP, unix.IP_TOS) })
-		if err != nil || tos != dscp<<2 {
+		if err != nil || tos != int(dscp)<<2 {
 			t.Errorf("%v: TOS %d, %v", h, tos, err)
 		}
 	}
