@@ -110,9 +110,9 @@ func (w *Worker) transport(u sipmsg.URI, ep netip.AddrPort) transport {
 	switch b := w.binding; {
 	case !ok && b != nil && b.stream && (ep == b.inside || ep == b.public):
 		return overTCP
-	case !ok || equalFold(w.msg.Bytes(v), "udp"):
+	case !ok || sipmsg.EqualFold(w.msg.Bytes(v), "udp"):
 		return overUDP
-	case equalFold(w.msg.Bytes(v), "tcp"):
+	case sipmsg.EqualFold(w.msg.Bytes(v), "tcp"):
 		return overTCP
 	}
 	return overOther

@@ -283,7 +283,7 @@ func (e *Engine) outboundCandidate(w *Worker, c *sipmsg.Candidate) {
 		}
 		w.replace(c.Addr, e.announced(m.public.Addr()), 0)
 		w.replacePort(c.Port, m.public.Port())
-	} else if ok && addr.Is4() && equalFold(w.msg.Bytes(c.Type), "relay") {
+	} else if ok && addr.Is4() && sipmsg.EqualFold(w.msg.Bytes(c.Type), "relay") {
 		// What comes by a relay comes from its host, to the very port that
 		// the candidate was gathered on.
 		if len(w.relays) < maxSources && !slices.Contains(w.relays, addr) {

@@ -271,21 +271,6 @@ func (e *Engine) insideAddr(w *Worker, a netip.Addr) bool {
 	return a == w.inside.Addr() || a != w.far.Addr() && e.cfg.Networks.Inside(a)
 }
 
-func equalFold(b []byte, lower string) bool {
-	if len(b) != len(lower) {
-		return false
-	}
-	for i, c := range b {
-		if c >= 'A' && c <= 'Z' {
-			c += 'a' - 'A'
-		}
-		if c != lower[i] {
-			return false
-		}
-	}
-	return true
-}
-
 func uriPort(u sipmsg.URI) uint16 {
 	if u.PortNum > 0 && u.PortNum <= 65535 {
 		return uint16(u.PortNum)

@@ -14,43 +14,43 @@ func (s *SDP) attribute(line, value Span) {
 	}
 	switch n := trim(b, value.Lo, end).of(b); len(n) {
 	case 4:
-		if equalFold(n, "rtcp") {
+		if EqualFold(n, "rtcp") {
 			s.rtcp(line, rest)
-		} else if equalFold(n, "path") {
+		} else if EqualFold(n, "path") {
 			s.paths(rest)
 		}
 	case 5:
-		if equalFold(n, "group") {
+		if EqualFold(n, "group") {
 			w := words{b, rest.Lo, rest.Hi}
-			s.Bundle = s.Bundle || equalFold(w.next().of(b), "bundle")
+			s.Bundle = s.Bundle || EqualFold(w.next().of(b), "bundle")
 		}
 	case 8:
 		switch {
-		case equalFold(n, "rtcp-mux"):
+		case EqualFold(n, "rtcp-mux"):
 			if m := s.current(); m != nil {
 				m.RTCPMux = true
 			}
-		case equalFold(n, "sendrecv"):
+		case EqualFold(n, "sendrecv"):
 			s.setDirection(SendRecv)
-		case equalFold(n, "sendonly"):
+		case EqualFold(n, "sendonly"):
 			s.setDirection(SendOnly)
-		case equalFold(n, "recvonly"):
+		case EqualFold(n, "recvonly"):
 			s.setDirection(RecvOnly)
-		case equalFold(n, "inactive"):
+		case EqualFold(n, "inactive"):
 			s.setDirection(Inactive)
 		}
 	case 9:
-		if equalFold(n, "candidate") {
+		if EqualFold(n, "candidate") {
 			s.candidate(line, rest)
 		}
 	case 11:
-		if equalFold(n, "bundle-only") {
+		if EqualFold(n, "bundle-only") {
 			if m := s.current(); m != nil {
 				m.BundleOnly = true
 			}
 		}
 	case 17:
-		if equalFold(n, "remote-candidates") {
+		if EqualFold(n, "remote-candidates") {
 			s.remoteCandidates(rest)
 		}
 	}
@@ -96,7 +96,7 @@ func (s *SDP) candidate(line, value Span) {
 	w := words{b, value.Lo, value.Hi}
 	w.next() // foundation
 	c := Candidate{Line: line, Media: s.section(), Component: portNumber(w.next().of(b))}
-	c.UDP = equalFold(w.next().of(b), "udp")
+	c.UDP = EqualFold(w.next().of(b), "udp")
 	w.next() // priority
 	c.Addr, c.Port = w.next(), w.next()
 	if c.Port.Empty() {
@@ -110,11 +110,11 @@ func (s *SDP) candidate(line, value Span) {
 		}
 		v := w.next()
 		switch k := key.of(b); {
-		case equalFold(k, "typ"):
+		case EqualFold(k, "typ"):
 			c.Type = v
-		case equalFold(k, "raddr"):
+		case EqualFold(k, "raddr"):
 			c.RAddr = v
-		case equalFold(k, "rport"):
+		case EqualFold(k, "rport"):
 			c.RPort = v
 			c.RPortNum = portNumber(v.of(b))
 		}
@@ -157,7 +157,7 @@ func (s *SDP) paths(value Span) {
 			continue
 		}
 		scheme := Span{uri.Lo, colon}.of(b)
-		if !equalFold(scheme, "msrp") && !equalFold(scheme, "msrps") {
+		if !EqualFold(scheme, "msrp") && !EqualFold(scheme, "msrps") {
 			continue
 		}
 		lo := colon + 3

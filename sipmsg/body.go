@@ -38,7 +38,7 @@ func (e entity) sdp(b []byte, dst []Span, limit, depth int) []Span {
 	}
 	params := Span{i, ct.Hi}
 	switch t := trim(b, ct.Lo, i).of(b); {
-	case equalFold(t, "application/sdp"):
+	case EqualFold(t, "application/sdp"):
 		if e.body.Empty() {
 			return dst
 		}
@@ -59,7 +59,7 @@ func boundary(b []byte, in Span) []byte {
 		if !ok {
 			return nil
 		}
-		if !equalFold(q.name.of(b), "boundary") {
+		if !EqualFold(q.name.of(b), "boundary") {
 			continue
 		}
 		v := q.value.of(b)
@@ -151,7 +151,7 @@ func part(b []byte, s Span) entity {
 		case HdrContentEncoding:
 			e.encoded = e.encoded || encoded(h.Value.of(b))
 		case HdrOther:
-			if equalFold(h.Name.of(b), "content-transfer-encoding") {
+			if EqualFold(h.Name.of(b), "content-transfer-encoding") {
 				e.encoded = e.encoded || transferEncoded(h.Value.of(b))
 			}
 		}
@@ -159,10 +159,10 @@ func part(b []byte, s Span) entity {
 }
 
 // encoded reports whether a Content-Encoding changes the bytes.
-func encoded(v []byte) bool { return len(v) > 0 && !equalFold(v, "identity") }
+func encoded(v []byte) bool { return len(v) > 0 && !EqualFold(v, "identity") }
 
 // transferEncoded reports whether a Content-Transfer-Encoding changes the
 // bytes (RFC 2045 section 6.2).
 func transferEncoded(v []byte) bool {
-	return len(v) > 0 && !equalFold(v, "binary") && !equalFold(v, "8bit") && !equalFold(v, "7bit")
+	return len(v) > 0 && !EqualFold(v, "binary") && !EqualFold(v, "8bit") && !EqualFold(v, "7bit")
 }

@@ -95,7 +95,7 @@ func Param(b []byte, in Span, name string) (value Span, ok bool) {
 		if !ok {
 			return Span{}, false
 		}
-		if equalFold(q.name.of(b), name) {
+		if EqualFold(q.name.of(b), name) {
 			if q.flag {
 				return Span{q.all.Hi, q.all.Hi}, true
 			}

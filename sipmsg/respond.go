@@ -32,7 +32,7 @@ func AppendResponse(dst []byte, req *Message, status int, reason string, opts Re
 				continue
 			}
 		default:
-			if status != 100 || !equalFold(h.Name.of(req.Raw), "timestamp") {
+			if status != 100 || !EqualFold(h.Name.of(req.Raw), "timestamp") {
 				continue
 			}
 		}

@@ -52,9 +52,9 @@ func lower(c byte) byte {
 	return c
 }
 
-// equalFold reports whether b equals want without regard to case. The letters
+// EqualFold reports whether b equals want without regard to case. The letters
 // of want are lower-case ASCII.
-func equalFold(b []byte, want string) bool {
+func EqualFold(b []byte, want string) bool {
 	if len(b) != len(want) {
 		return false
 	}
@@ -66,7 +66,7 @@ func equalFold(b []byte, want string) bool {
 	return true
 }
 
-// equalName is equalFold for names that consist of letters and "-" and are
+// equalName is EqualFold for names that consist of letters and "-" and are
 // compared with a token, where one bit is all that tells the cases apart.
 func equalName(b []byte, want string) bool {
 	if len(b) != len(want) {
@@ -82,7 +82,7 @@ func equalName(b []byte, want string) bool {
 
 // hasPrefixFold reports whether b begins with want, without regard to case.
 func hasPrefixFold(b []byte, want string) bool {
-	return len(b) >= len(want) && equalFold(b[:len(want)], want)
+	return len(b) >= len(want) && EqualFold(b[:len(want)], want)
 }
 
 // skipSpace returns the first position in b[i:hi] that is not white space.
@@ -177,7 +177,7 @@ func portNumber(b []byte) int {
 // containsFold reports whether want occurs in b, without regard to case.
 func containsFold(b []byte, want string) bool {
 	for i := 0; i+len(want) <= len(b); i++ {
-		if equalFold(b[i:i+len(want)], want) {
+		if EqualFold(b[i:i+len(want)], want) {
 			return true
 		}
 	}

@@ -234,7 +234,7 @@ func (s *SDP) connection(line, value Span) {
 	w := words{b, value.Lo, value.Hi}
 	network, family, addr := w.next(), w.next(), w.next()
 	ip6, ok := ipFamily(family.of(b))
-	if !equalFold(network.of(b), "in") || !ok || addr.Empty() {
+	if !EqualFold(network.of(b), "in") || !ok || addr.Empty() {
 		return
 	}
 	c := Conn{Line: line, Addr: addr, Media: s.section(), IP6: ip6}
@@ -255,9 +255,9 @@ func (s *SDP) connection(line, value Span) {
 // ipFamily reads an address type, IP4 or IP6.
 func ipFamily(b []byte) (ip6, ok bool) {
 	switch {
-	case equalFold(b, "ip4"):
+	case EqualFold(b, "ip4"):
 		return false, true
-	case equalFold(b, "ip6"):
+	case EqualFold(b, "ip6"):
 		return true, true
 	}
 	return false, false
@@ -289,8 +289,8 @@ func transport(proto []byte) (udp, rtp bool) {
 		return true, true
 	case hasPrefixFold(proto, "udp/tls/rtp/"):
 		return true, true
-	case equalFold(proto, "udp"), equalFold(proto, "udptl"), hasPrefixFold(proto, "udp/"),
-		equalFold(proto, "dtls/sctp"):
+	case EqualFold(proto, "udp"), EqualFold(proto, "udptl"), hasPrefixFold(proto, "udp/"),
+		EqualFold(proto, "dtls/sctp"):
 		return true, false
 	case hasPrefixFold(proto, "tcp/"), hasPrefixFold(proto, "tls/"):
 		return false, containsFold(proto, "/rtp/")

@@ -44,11 +44,11 @@ func parseURI(b []byte, lo, hi int32) URI {
 		return u
 	}
 	switch scheme := b[lo:i]; {
-	case equalFold(scheme, "sip"):
+	case EqualFold(scheme, "sip"):
 		u.Scheme = SchemeSIP
-	case equalFold(scheme, "sips"):
+	case EqualFold(scheme, "sips"):
 		u.Scheme = SchemeSIPS
-	case equalFold(scheme, "tel"):
+	case EqualFold(scheme, "tel"):
 		u.Scheme = SchemeTel
 		return u
 	default:

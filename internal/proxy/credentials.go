@@ -1,6 +1,10 @@
 package proxy
 
-import "bytes"
+import (
+	"bytes"
+
+	"sipnatd/sipmsg"
+)
 
 // answersTo reports whether credentials (RFC 7616 section 3.4) are for a realm. It reads
 // them as leniently as the registrar, which accepts a realm without quotes: whatever
@@ -15,7 +19,7 @@ func answersTo(value []byte, realm string) bool {
 		}
 		var text []byte
 		text, rest = paramValue(bytes.TrimLeft(after, blanks))
-		if equalFold(bytes.Trim(name, blanks+","), "realm") && string(text) == realm {
+		if sipmsg.EqualFold(bytes.Trim(name, blanks+","), "realm") && string(text) == realm {
 			return true
 		}
 	}

@@ -222,7 +222,7 @@ func (v *veil) identity(a sipmsg.Address) bool {
 // tells reports whether a header that concerns no routing names hosts nevertheless.
 func tells(name []byte) bool {
 	for _, lower := range []string{"warning", "error-info", "alert-info", "call-info"} {
-		if equalFold(name, lower) {
+		if sipmsg.EqualFold(name, lower) {
 			return true
 		}
 	}

@@ -55,6 +55,14 @@ type Stats struct {
 	Dialogs   int // whose parties or routes are remembered, now
 }
 
+const (
+	// loopbackIndex is the index of the loopback interface, in every namespace.
+	loopbackIndex = 1
+
+	// maxNeighbours bounds the other services on the firewall that speak SIP.
+	maxNeighbours = 64
+)
+
 // Proxy is a stateful proxy. Its methods may be called by several goroutines.
 type Proxy struct {
 	mu    sync.Mutex
@@ -66,6 +74,10 @@ type Proxy struct {
 
 	dialogs dialogs
 	lookUps map[netip.Addr]int // on their way, by who has asked for them
+
+	// neighbours are endpoints of the firewall itself that have sent SIP, as a PBX on
+	// the same machine does. The kernel takes its own addresses from nobody else.
+	neighbours map[netip.AddrPort]bool
 	stats   Stats
 
 	msg    sipmsg.Message // of a message on its way, after it was changed once
@@ -78,6 +90,7 @@ type Proxy struct {
 func New(cfg Config, parts Parts, log *slog.Logger) *Proxy {
 	p := &Proxy{cfg: cfg, parts: parts, log: log.With("class", "proxy"), seed: maphash.MakeSeed()}
 	p.lookUps = make(map[netip.Addr]int)
+	p.neighbours = make(map[netip.AddrPort]bool)
 	p.stats.Refused = make(map[int]uint64)
 	p.dialogs.seed = p.seed
 	if cfg.Limits.Stranger == nil {
@@ -136,7 +149,11 @@ func (p *Proxy) Arrived(a transport.Arrival) {
 		p.stats.Refused[403]++
 		return // not even an answer: it may be a scanner
 	}
-	if err := p.layer.Arrived(a); err != nil && !errors.Is(err, sipmsg.ErrKeepAlive) {
+	err := p.layer.Arrived(a)
+	if err == nil && (a.Remote.Addr() == a.Local.Addr() || a.Interface == loopbackIndex) && len(p.neighbours) < maxNeighbours {
+		p.neighbours[a.Remote] = true
+	}
+	if err != nil && !errors.Is(err, sipmsg.ErrKeepAlive) {
 		p.log.Debug("not a SIP message", "hop", a.Hop, "reason", err)
 	}
 }
@@ -180,26 +197,10 @@ func (p *Proxy) Cancelled(s *transaction.Server, cancel *sipmsg.Message) {
 func reasons(m *sipmsg.Message) []byte {
 	var lines []byte
 	for _, h := range m.Headers {
-		if h.Kind == sipmsg.HdrOther && equalFold(m.Bytes(h.Name), "reason") {
+		if h.Kind == sipmsg.HdrOther && sipmsg.EqualFold(m.Bytes(h.Name), "reason") {
 			lines = append(lines, "Reason: "...)
 			lines = append(append(lines, m.Bytes(h.Value)...), "\r\n"...)
 		}
 	}
 	return lines
-}
-
-// equalFold reports whether b equals lower without regard to case.
-func equalFold(b []byte, lower string) bool {
-	if len(b) != len(lower) {
-		return false
-	}
-	for i, c := range b {
-		if c >= 'A' && c <= 'Z' {
-			c += 'a' - 'A'
-		}
-		if c != lower[i] {
-			return false
-		}
-	}
-	return true
 }

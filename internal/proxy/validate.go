@@ -43,7 +43,7 @@ func (r *relay) validate() bool {
 		return false
 	}
 	for _, h := range m.Headers {
-		if h.Kind == sipmsg.HdrOther && equalFold(m.Bytes(h.Name), "proxy-require") {
+		if h.Kind == sipmsg.HdrOther && sipmsg.EqualFold(m.Bytes(h.Name), "proxy-require") {
 			unsupported := append([]byte("Unsupported: "), bytes.TrimSpace(m.Bytes(h.Value))...)
 			r.respond(Answer{Status: 420, Headers: append(unsupported, "\r\n"...)})
 			return false

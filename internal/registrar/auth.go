@@ -321,7 +321,7 @@ func (a *authenticator) verify(c *credentials, method []byte) (count uint32, rig
 	switch {
 	case c.qop == nil:
 		want = g.sum(ha1, c.nonce, ha2)
-	case equalFold(c.qop, "auth") && len(c.nc) == 8 && len(c.cnonce) > 0:
+	case sipmsg.EqualFold(c.qop, "auth") && len(c.nc) == 8 && len(c.cnonce) > 0:
 		n, err := strconv.ParseUint(string(c.nc), 16, 32)
 		if err != nil || n == 0 {
 			return 0, false

@@ -198,7 +198,7 @@ func reach(raw []byte, uri sipmsg.URI, from transport.Hop) transport.Hop {
 		port = 5060
 	}
 	from.Remote = netip.AddrPortFrom(host, uint16(port))
-	if kind, ok := sipmsg.Param(raw, uri.Params, "transport"); ok && equalFold(raw[kind.Lo:kind.Hi], "tcp") {
+	if kind, ok := sipmsg.Param(raw, uri.Params, "transport"); ok && sipmsg.EqualFold(raw[kind.Lo:kind.Hi], "tcp") {
 		from.Kind = transport.TCP
 		from.Local = netip.AddrPortFrom(from.Local.Addr(), 0)
 	}

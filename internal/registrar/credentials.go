@@ -1,6 +1,10 @@
 package registrar
 
-import "bytes"
+import (
+	"bytes"
+
+	"sipnatd/sipmsg"
+)
 
 // credentials are those of an Authorization or Proxy-Authorization header (RFC 7616
 // section 3.4), without quotes and escapes. What is absent is nil.
@@ -14,7 +18,7 @@ type credentials struct {
 func (c *credentials) parse(value []byte) (ok bool) {
 	*c = credentials{}
 	scheme, rest := word(value)
-	if !equalFold(scheme, "digest") || len(rest) == 0 || !isBlank(rest[0]) {
+	if !sipmsg.EqualFold(scheme, "digest") || len(rest) == 0 || !isBlank(rest[0]) {
 		return false
 	}
 	for {
@@ -63,7 +67,7 @@ func (c *credentials) field(name []byte) *[]byte {
 		{"response", &c.response}, {"algorithm", &c.algorithm}, {"cnonce", &c.cnonce},
 		{"qop", &c.qop}, {"nc", &c.nc},
 	} {
-		if equalFold(name, f.name) {
+		if sipmsg.EqualFold(name, f.name) {
 			return f.field
 		}
 	}

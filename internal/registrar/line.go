@@ -329,7 +329,7 @@ func (r *Registrar) granted(request *sipmsg.Message, contact sipmsg.Address, res
 				break
 			}
 			listed = true
-			if v, ok := response.Param(c.URI.Params, "line"); ok && equalFold(response.Bytes(v), token) {
+			if v, ok := response.Param(c.URI.Params, "line"); ok && sipmsg.EqualFold(response.Bytes(v), token) {
 				return r.told(response, c, asked)
 			}
 			if bytes.Equal(user(response.Raw, c.URI), user(request.Raw, contact.URI)) {

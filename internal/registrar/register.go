@@ -241,7 +241,7 @@ func contactParams(m *sipmsg.Message, c sipmsg.Address) []byte {
 	for text := m.Bytes(c.Params); len(text) > 0; {
 		n := 1 + paramLen(text[1:])
 		name, _, _ := bytes.Cut(text[1:n], []byte{'='})
-		if name = bytes.TrimSpace(name); len(name) > 0 && !equalFold(name, "expires") && !equalFold(name, "q") {
+		if name = bytes.TrimSpace(name); len(name) > 0 && !sipmsg.EqualFold(name, "expires") && !sipmsg.EqualFold(name, "q") {
 			kept = append(kept, text[:n]...)
 		}
 		text = text[n:]

@@ -100,11 +100,6 @@ func hexDigit(c byte) (byte, bool) {
 	return 0, false
 }
 
-// equalFold reports whether b equals lower without regard to case.
-func equalFold(b []byte, lower string) bool {
-	return len(b) == len(lower) && strings.EqualFold(string(b), lower)
-}
-
 // badURI reports whether a URI has bytes that none has, and that would mean something
 // else where it is written between angle brackets.
 func badURI(uri []byte) bool {
