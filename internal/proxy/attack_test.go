@@ -108,6 +108,15 @@ func TestOwnServices(t *testing.T) {
 		if len(w.to(insideAddr)) == 0 {
 			t.Error("nothing is sent to the PBX on the firewall that the configuration names")
 		}
+		w.proxy.Configure(Config{})
+		for _, heard := range []bool{false, true} {
+			w.request(phone, "BYE", "sip:pbx@10.0.0.1:5070")
+			if got := len(w.to(insideAddr)) > 0; got != heard {
+				t.Errorf("a PBX on the firewall that has sent something, %t: %t", heard, got)
+			}
+			w.request("10.0.0.1:5070", "OPTIONS", "sip:foo.bar.org")
+			w.sent = nil
+		}
 	})
 }
 

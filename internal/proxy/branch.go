@@ -80,7 +80,7 @@ func (b *branch) next(status int, reason string) {
 		case r.face.Side == Outside && face.Side == Outside:
 			status, reason = 403, "" // nobody is sent from outside to outside
 			continue
-		case p.parts.Networks.Own(remote.Addr().String(), 0) && !b.target.local:
+		case p.parts.Networks.Own(remote.Addr().String(), 0) && !b.target.local && !p.neighbours[remote]:
 			// Its other services trust what the firewall itself sends.
 			status, reason = 403, ""
 			continue

@@ -78,7 +78,8 @@ type Proxy struct {
 	// neighbours are endpoints of the firewall itself that have sent SIP, as a PBX on
 	// the same machine does. The kernel takes its own addresses from nobody else.
 	neighbours map[netip.AddrPort]bool
-	stats   Stats
+
+	stats Stats
 
 	msg    sipmsg.Message // of a message on its way, after it was changed once
 	edits  sipmsg.Edits

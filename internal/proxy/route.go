@@ -239,7 +239,7 @@ func (r *relay) phones(list []Contact) (groups [][]target) {
 			}
 			t.hops = append(t.hops, there)
 		} else if c.Hop.Remote.IsValid() {
-			t.hops = append(t.hops, c.Hop)
+			t.hops, t.local = append(t.hops, c.Hop), true
 		}
 		if c.Q != q || len(groups) == 0 {
 			groups = append(groups, nil)

@@ -121,6 +121,9 @@ func (w *world) Register(m *sipmsg.Message, from transport.Hop) Answer {
 				break
 			}
 			c := Contact{URI: bytes.Clone(m.Bytes(a.URI.All)), Hop: from, Q: 1000}
+			if bytes.ContainsAny(c.URI, " <>") {
+				return Answer{Status: 400}
+			}
 			if v, ok := m.Param(a.Params, "q"); ok {
 				f, _ := strconv.ParseFloat(string(m.Bytes(v)), 64)
 				c.Q = int(f * 1000)
@@ -141,6 +144,9 @@ func (w *world) Contacts(aor []byte) ([]Contact, bool) {
 }
 
 func (w *world) Line(uri []byte, phone transport.Hop) (string, bool) {
+	if bytes.ContainsAny(uri, " <>") {
+		return "", false
+	}
 	token := w.tokens[string(uri)]
 	if token == "" {
 		token = fmt.Sprint("L", len(w.tokens)+1)
