@@ -157,8 +157,3 @@ func isStartLine(line []byte) bool {
 	line = bytes.TrimRight(line, " \r")
 	return bytes.HasPrefix(line[bytes.LastIndexByte(line, ' ')+1:], []byte("SIP/"))
 }
-
-// Frame is [Framer.Next] for the beginning of a stream that is all there is.
-func Frame(b []byte) (skip, n int, err error) {
-	return new(Framer).Next(b)
-}

@@ -71,7 +71,7 @@ func TestFrame(t *testing.T) {
 		{name: "a space first", stream: " ", err: ErrNotSIP},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			skip, n, err := Frame([]byte(c.stream))
+			skip, n, err := new(Framer).Next([]byte(c.stream))
 			if skip != c.skip || n != c.n || err != c.err {
 				t.Errorf("skip %d, n %d, %v; want %d, %d, %v", skip, n, err, c.skip, c.n, c.err)
 			}
@@ -87,10 +87,10 @@ func TestFrameLargest(t *testing.T) {
 	if len(b) != MaxSize {
 		t.Fatal(len(b))
 	}
-	if _, n, err := Frame(b[:MaxSize-1]); n != 0 || err != nil {
+	if _, n, err := new(Framer).Next(b[:MaxSize-1]); n != 0 || err != nil {
 		t.Errorf("a byte less: %d, %v", n, err)
 	}
-	if _, n, err := Frame(append(b, "BYE"...)); n != MaxSize || err != nil {
+	if _, n, err := new(Framer).Next(append(b, "BYE"...)); n != MaxSize || err != nil {
 		t.Errorf("%d, %v", n, err)
 	}
 }
@@ -247,7 +247,7 @@ func BenchmarkFrame(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, n, err := Frame(message); n == 0 || err != nil {
+		if _, n, err := new(Framer).Next(message); n == 0 || err != nil {
 			b.Fatal(n, err)
 		}
 	}
