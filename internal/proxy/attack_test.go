@@ -193,19 +193,19 @@ func TestTooLarge(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld(t, Config{})
 			w.bound["johndoe"] = []Contact{{URI: []byte("sip:x@10.0.0.11"), Hop: transport.Hop{Remote: netip.MustParseAddrPort("10.0.0.11:5060")}}}
-			w.request("198.51.100.66:5060", "INVITE", "sip:johndoe@foo.bar.org", "Via: SIP/2.0/UDP 192.0.2.1;branch=z9hG4bK"+strings.Repeat("x", 500))
+			w.request("198.51.100.66:5060", "MESSAGE", "sip:johndoe@foo.bar.org", "Via: SIP/2.0/UDP 192.0.2.1;branch=z9hG4bK"+strings.Repeat("x", 500))
 			for _, s := range w.to("10.0.0.11") {
 				var m sipmsg.Message
 				if err := m.Index(s.data); err != nil {
 					t.Fatal(err)
 				}
-				answer := sipmsg.AppendResponse(nil, &m, 200, "", sipmsg.ResponseOptions{ToTag: "1"})
-				answer = bytes.Replace(answer, []byte("\r\nFrom:"), []byte("\r\nX: "+strings.Repeat("x", n-len(answer)-5)+"\r\nFrom:"), 1)
-				for i, part := range bytes.SplitN(answer, []byte("Via: "), 3) { // without the other one, which a phone may lose
-					if i == 2 {
-						answer = append(answer[:bytes.LastIndex(answer, []byte("Via: "))], part[bytes.IndexByte(part, '\n')+1:]...)
+				var answer []byte
+				for line := range bytes.Lines(sipmsg.AppendResponse(nil, &m, 200, "", sipmsg.ResponseOptions{ToTag: "1"})) {
+					if !bytes.Contains(line, []byte("192.0.2.1")) { // a phone may lose it
+						answer = append(answer, line...)
 					}
 				}
+				answer = bytes.Replace(answer, []byte("\r\nFrom:"), []byte("\r\nX: "+strings.Repeat("x", n-len(answer)-5)+"\r\nFrom:"), 1)
 				w.proxy.Arrived(transport.Arrival{Hop: transport.Hop{Remote: s.hop.Remote, Local: s.hop.Local}, Data: answer})
 			}
 			ended(t, w)
