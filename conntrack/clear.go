@@ -18,7 +18,9 @@ const (
 
 // Clear takes everything out of the kernel that this program keeps in connection
 // tracking: all anchors with their expectations, and our own helper. Rules that name
-// the helper have to be deleted before. The connection is of no use afterwards.
+// the helper have to be deleted before. It stays where other rules name it, those of
+// another network namespace: it is the whole kernel's, and does nothing by itself. The
+// connection is of no use afterwards.
 func (c *Conn) Clear() error {
 	var b Batch
 	for _, public := range c.Anchors() {
@@ -34,8 +36,11 @@ func (c *Conn) Clear() error {
 	defer c.mu.Unlock()
 	for try := 1; ; try++ {
 		err := deleteHelper(c.ch, c.policy.name)
-		if !errors.Is(err, unix.EBUSY) || try == helperTries {
+		switch {
+		case !errors.Is(err, unix.EBUSY):
 			return err
+		case try == helperTries:
+			return nil
 		}
 		time.Sleep(helperPause)
 	}
