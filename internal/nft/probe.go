@@ -86,19 +86,10 @@ func scratchTable() *nftables.Table {
 	return &nftables.Table{Name: fmt.Sprintf("%s_probe_%d", tableName, os.Getpid()), Family: nftables.TableFamilyIPv4}
 }
 
-// tryHelper finds out whether rules can assign a helper.
-func tryHelper(conn *nftables.Conn, name string) error {
-	scratch := scratchTable()
-	return tryRule(conn, scratch, setHelper(name), helperObject(scratch, name))
-}
-
 // tryRule offers a rule to the kernel in a transaction that also deletes the
 // table again: it is examined, and never seen.
-func tryRule(conn *nftables.Conn, t *nftables.Table, r rule, needs ...*nftables.NamedObj) error {
+func tryRule(conn *nftables.Conn, t *nftables.Table, r rule) error {
 	conn.AddTable(t)
-	for _, object := range needs {
-		conn.AddObj(object)
-	}
 	c := conn.AddChain(&nftables.Chain{Name: "probe", Table: t})
 	conn.AddRule(&nftables.Rule{Table: t, Chain: c, Exprs: r})
 	conn.DelTable(t)

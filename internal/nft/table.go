@@ -102,20 +102,6 @@ func (t *Table) StopRedirect() error {
 	return nil
 }
 
-// usableHelper returns the helper if rules can assign it, else none.
-func (t *Table) usableHelper(name string) string {
-	if name == "" || t.noHelper == name {
-		return ""
-	}
-	if err := tryHelper(t.slow.conn, name); err != nil {
-		t.log.Warn("flows get no conntrack helper: where the firewall moves UDP flows to a flowtable, SIP and media are not seen any more",
-			"helper", name, "error", err)
-		t.noHelper = name
-		return ""
-	}
-	return name
-}
-
 // Features tells what the kernel was found to be able to do.
 func (t *Table) Features() Features { return t.features }
 
@@ -131,20 +117,18 @@ func (t *Table) Close() error {
 	return err
 }
 
-// install brings the table to what cfg says, in one transaction. A helper that the
-// table has is neither tried nor declared again: when the kernel takes an object for
-// a helper away, it drops the packets that wait in queues.
+// install brings the table to what cfg says, without the helper if rules cannot assign
+// it. That is found out by the table itself, and a helper that the table has is not
+// declared again: when the kernel takes an object for a helper away, it drops the
+// packets that wait in queues.
 func (t *Table) install(cfg Config) error {
-	conn := t.slow.conn
+	if cfg.Helper == t.noHelper {
+		cfg.Helper = ""
+	}
 	t.chains = chains(cfg, t.features)
 	state, helper, err := t.inspect()
 	if err != nil {
 		return err
-	}
-	declared := state == ours && helper == cfg.Helper
-	if !declared {
-		cfg.Helper = t.usableHelper(cfg.Helper)
-		t.chains = chains(cfg, t.features)
 	}
 	var carried [numSets][]nftables.SetElement
 	if state == foreign {
@@ -152,9 +136,30 @@ func (t *Table) install(cfg Config) error {
 		if carried, err = t.salvage(); err != nil {
 			return err
 		}
+	}
+	declared := state == ours && helper == cfg.Helper
+	err = t.put(cfg, state, declared, carried)
+	if err == nil || cfg.Helper == "" || declared {
+		return err
+	}
+	name := cfg.Helper
+	cfg.Helper = ""
+	if t.put(cfg, state, false, carried) != nil {
+		return err
+	}
+	t.log.Warn("flows get no conntrack helper: where the firewall moves UDP flows to a flowtable, SIP and media are not seen any more",
+		"helper", name, "error", err)
+	t.noHelper = name
+	return nil
+}
+
+// put replaces the table, which is in that state, in one transaction.
+func (t *Table) put(cfg Config, state tableState, declared bool, carried [numSets][]nftables.SetElement) error {
+	conn := t.slow.conn
+	t.chains = chains(cfg, t.features)
+	if state == foreign {
 		conn.DelTable(t.table)
 	}
-
 	conn.AddTable(t.table)
 	for s := range numSets {
 		d := s.declare(t.table)
