@@ -8,11 +8,12 @@ import (
 )
 
 // file returns the configuration as config files have it, as far as it is not
-// secret.
+// secret. pi_shortdial is left out where nobody has set it: its default, once it is
+// in the file, turns off what it says nothing of otherwise.
 func file(c *Config) string {
 	var b strings.Builder
 	for _, v := range c.Values() {
-		if v.Text != Hidden {
+		if v.Text != Hidden && !(v.Name == "pi_shortdial" && v.Origin == "default") {
 			fmt.Fprintf(&b, "%s = %s   # %s\n", v.Name, v.Text, v.Origin)
 		}
 	}

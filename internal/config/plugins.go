@@ -214,7 +214,7 @@ func pluginName(file string) string {
 // not speak of plugins an option is enough.
 func (p *parser) checkPlugins() {
 	c := p.config
-	_, directory := p.lines["plugindir"]
+	directory := c.Obsolete.PluginDir != ""
 	_, before := p.lines["pi_shortdial"] // of siproxd 0.6, in place of load_plugin
 	for _, plugin := range plugins {
 		loaded := !directory && len(c.Plugins.Load) == 0
