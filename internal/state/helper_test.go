@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"maps"
-	"os"
 	"path/filepath"
 	"testing"
 )
@@ -53,16 +52,6 @@ func kill(l *Log) {
 	for _, f := range l.files {
 		f.Close()
 	}
-}
-
-// text reads the file that is appended to.
-func text(t testing.TB, l *Log) []byte {
-	t.Helper()
-	b, err := os.ReadFile(l.names[l.active])
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
 }
 
 // understand is what a process finds in files.
