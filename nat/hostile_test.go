@@ -178,3 +178,80 @@ func TestNoSDP(t *testing.T) {
 		t.Errorf("the log is silent about it: %s", w.log)
 	}
 }
+
+// TestMediaHostsFirewall: where media_hosts is the whole inside network, the firewall's
+// own services are in it. No phone may have a stream opened to them; a PBX on the
+// firewall has its own.
+func TestMediaHostsFirewall(t *testing.T) {
+	const own = "10.0.0.1"
+	for sender, opened := range map[string]int{phoneA: 0, own + ":5080": 2} {
+		w := newWorld(t, func(c *Config) { c.MediaHosts = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/24")} })
+		w.send(sender, provider, []byte(strings.NewReplacer("IN IP4 10.0.0.10", "IN IP4 "+own, "Content-Length: 213\r\n", "").Replace(string(inviteA))))
+		if n := len(w.engine.mappings); n != opened {
+			t.Errorf("%s has %d mappings opened to the firewall, want %d", sender, n, opened)
+		}
+		for _, line := range []string{"a=candidate:1 1 UDP 1 10.0.0.1 8080 typ host", "a=rtcp:8080 IN IP4 10.0.0.1"} {
+			w.send(phoneA, provider, bombSDP("INVITE", line+"\r\n"))
+			if w.engine.mappings[netip.MustParseAddrPort("10.0.0.1:8080")] != nil {
+				t.Errorf("%s has a port of the firewall opened", line)
+			}
+		}
+	}
+}
+
+// TestUnaskedAnswers has a host that may signal to the phone answer a call of another
+// one: it knows the Call-ID, and not the branch. The answer that counts comes later.
+func TestUnaskedAnswers(t *testing.T) {
+	w := newWorld(t, nil)
+	w.send(phoneA, provider, inviteA)
+	for n := range 2 * maxCallDialogs {
+		for _, status := range []string{"183 Session Progress", "200 OK", "486 Busy Here"} {
+			w.send("203.0.113.66:5060", phoneA, []byte(strings.NewReplacer("200 OK", status, "z9hG4bKnashds8", "z9hG4bKguess",
+				"tag=a6c85cf", fmt.Sprint("tag=evil", n), "203.0.113.20", "203.0.113.66").Replace(string(answerA))))
+		}
+	}
+	w.send(provider, phoneA, answerA)
+	m := w.engine.mappings[netip.MustParseAddrPort("10.0.0.10:4000")]
+	if m == nil {
+		t.Fatal("the stream was closed")
+	}
+	if want := netip.MustParseAddr("203.0.113.20"); m.open || len(m.sources) != 1 || m.sources[0] != want {
+		t.Errorf("anybody may send: %t, or %v, want %v alone", m.open, m.sources, want)
+	}
+	for _, method := range []string{"BYE", "200"} {
+		text := strings.NewReplacer("INVITE", "BYE", "z9hG4bKnashds8", "z9hG4bKbye", "To: <sip:bob@example.org>", "To: <sip:bob@example.org>;tag=a6c85cf").Replace(string(inviteA))
+		if method == "BYE" {
+			w.send(phoneA, provider, []byte(text[:strings.Index(text, "Content-Type")]+"\r\n"))
+			continue
+		}
+		text = strings.NewReplacer("INVITE", "BYE", "z9hG4bKnashds8", "z9hG4bKbye").Replace(string(answerA))
+		w.send(provider, phoneA, []byte(text[:strings.Index(text, "Content-Type")]+"\r\n"))
+	}
+	if _, n := w.engine.Stats(); n.Calls != 0 || n.Mappings != 0 {
+		t.Errorf("after the BYE there are %d calls and %d mappings", n.Calls, n.Mappings)
+	}
+}
+
+// TestUninvitedGuests has requests come in the name of the provider within a call, with
+// its Call-ID and wrong tags. Their Contact gets no leave to signal to the phone.
+func TestUninvitedGuests(t *testing.T) {
+	w := newWorld(t, nil)
+	w.send(phoneA, provider, inviteA)
+	w.send(provider, phoneA, answerA)
+	w.changes()
+	for _, method := range []string{"INVITE", "UPDATE"} {
+		w.send(provider, phoneA, []byte(crlf(fmt.Sprintf(`%[1]s sip:alice@203.0.113.1 SIP/2.0
+Via: SIP/2.0/UDP 203.0.113.9:5060;branch=z9hG4bKforged%[1]s
+From: <sip:bob@example.org>;tag=forged
+To: <sip:alice@example.org>;tag=forged
+Call-ID: a84b4c76e66710@10.0.0.10
+CSeq: 1 %[1]s
+Contact: <sip:mallory@203.0.113.66>
+Content-Length: 0
+
+`, method))))
+	}
+	if changes := w.changes(); strings.Contains(changes, "203.0.113.66") {
+		t.Errorf("the kernel is asked for\n%s", changes)
+	}
+}

@@ -57,8 +57,10 @@ func (e *Engine) inboundMedia(w *Worker, t *transaction, c *call) {
 	if c == nil {
 		return
 	}
-	e.invites(c, w)
 	d := e.dialogOf(c, w, t, false)
+	if d != nil || m.Request && w.msg.ToTag.Empty() {
+		e.invites(c, w)
+	}
 	if len(w.bodies) > 0 && w.tracked {
 		e.outside(c, w, t, d)
 	}

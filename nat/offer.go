@@ -106,9 +106,11 @@ func (e *Engine) outboundLine(w *Worker, i int) (l mediaLine) {
 		return l
 	}
 	w.replacePort(m.Port, l.rtp.public.Port())
-	for k := range m.CountNum {
-		w.hold(e.mappings[addPort(rtp, 2*k)], hold{line: i, pair: k})
-		w.hold(e.mappings[addPort(rtcp, 2*k)], hold{line: i, pair: k, rtcp: true})
+	if w.tracked { // then openLine has bounded the number of ports
+		for k := range m.CountNum {
+			w.hold(e.mappings[addPort(rtp, 2*k)], hold{line: i, pair: k})
+			w.hold(e.mappings[addPort(rtcp, 2*k)], hold{line: i, pair: k, rtcp: true})
+		}
 	}
 	if l.rtcp != nil && l.rtcp != l.rtp && l.rtcp.public != addPort(l.rtp.public, 1) && !e.namesRTCP(w, i) {
 		w.insertRTCP(m, l.rtcp.public.Port())
@@ -164,7 +166,7 @@ func (e *Engine) openLine(w *Worker, l *mediaLine, m *sipmsg.Media, rtp, rtcp ne
 	if w.refusing {
 		return "too many calls, transactions or bindings are open"
 	}
-	if !e.cfg.mediaHost(w.inside.Addr(), rtp.Addr()) {
+	if !e.mediaHost(w, rtp.Addr()) {
 		return "it goes to another host than the sender (media_hosts can admit it)"
 	}
 	n := m.CountNum
@@ -178,7 +180,7 @@ func (e *Engine) openLine(w *Worker, l *mediaLine, m *sipmsg.Media, rtp, rtcp ne
 			return "its port is below 1024 or a SIP port"
 		}
 	}
-	if !e.mayOpen(w, rtcp) || !e.cfg.mediaHost(w.inside.Addr(), rtcp.Addr()) {
+	if !e.mayOpen(w, rtcp) || !e.mediaHost(w, rtcp.Addr()) {
 		rtcp = netip.AddrPort{}
 	}
 	if l.rtp = e.mappings[rtp]; l.rtp == nil {
@@ -202,6 +204,14 @@ func (e *Engine) openLine(w *Worker, l *mediaLine, m *sipmsg.Media, rtp, rtcp ne
 	return ""
 }
 
+// mediaHost reports whether the message's SDP may name an inside host: its sender, or
+// one that the configuration admits. A network that it admits for a PBX's gateways is
+// often the whole inside one, which the firewall's own services are in as well.
+func (e *Engine) mediaHost(w *Worker, a netip.Addr) bool {
+	sender := w.inside.Addr()
+	return e.cfg.mediaHost(sender, a) && (a == sender || !e.cfg.Networks.Own(a) || e.cfg.Networks.Own(sender))
+}
+
 // mayOpen reports whether an inside endpoint may get media from outside.
 func (e *Engine) mayOpen(w *Worker, inside netip.AddrPort) bool {
 	return e.cfg.mediaPort(inside.Port()) && e.bindings[inside] == nil && (inside != w.inside || !w.proxied)
@@ -215,7 +225,7 @@ func (e *Engine) openPorts(w *Worker, rtp, rtcp netip.AddrPort, n int, pairs boo
 	if pairs || rtcp.IsValid() {
 		ports = 2 * n
 	}
-	low := e.pool(public).find(ports, func(port uint16) bool { return e.usable(netip.AddrPortFrom(public, port)) })
+	low := e.findPorts(w, public, ports)
 	if low == 0 {
 		return false
 	}
@@ -230,11 +240,25 @@ func (e *Engine) openPorts(w *Worker, rtp, rtcp netip.AddrPort, n int, pairs boo
 	return true
 }
 
+// findPorts returns the first of n free public ports in a row, or 0. What was sought
+// in vain for one m-line is not sought again for the next: it asks the kernel about
+// every port there is, and a message has room for hundreds of m-lines.
+func (e *Engine) findPorts(w *Worker, public netip.Addr, n int) uint16 {
+	if w.scarce > 0 && n >= w.scarce {
+		return 0
+	}
+	low := e.pool(public).find(n, func(port uint16) bool { return e.usable(netip.AddrPortFrom(public, port)) })
+	if low == 0 {
+		w.scarce = n
+	}
+	return low
+}
+
 // openPort maps one endpoint, to the wanted public one where that is free.
 func (e *Engine) openPort(w *Worker, inside, wanted netip.AddrPort) *mapping {
 	public := w.publicAddr()
 	if !wanted.IsValid() || !e.usable(wanted) {
-		port := e.pool(public).find(1, func(port uint16) bool { return e.usable(netip.AddrPortFrom(public, port)) })
+		port := e.findPorts(w, public, 1)
 		if port == 0 {
 			return nil
 		}
@@ -306,7 +330,7 @@ func (e *Engine) outboundCandidate(w *Worker, c *sipmsg.Candidate) {
 // candidateMapping returns the mapping of an inside candidate, or nil.
 func (e *Engine) candidateMapping(w *Worker, c *sipmsg.Candidate, ep netip.AddrPort) *mapping {
 	if !c.UDP || c.Media == sipmsg.Session || w.lines[c.Media].refused ||
-		!e.cfg.mediaHost(w.inside.Addr(), ep.Addr()) || !e.mayOpen(w, ep) {
+		!e.mediaHost(w, ep.Addr()) || !e.mayOpen(w, ep) {
 		return nil
 	}
 	m := e.mappings[ep]
@@ -314,7 +338,9 @@ func (e *Engine) candidateMapping(w *Worker, c *sipmsg.Candidate, ep netip.AddrP
 		e.held(ep.Addr()).mappings < e.cfg.Limits.MappingsPerHost {
 		m = e.openPort(w, ep, netip.AddrPort{})
 	}
-	w.hold(m, hold{line: c.Media, rtcp: c.Component == 2})
+	if w.tracked {
+		w.hold(m, hold{line: c.Media, rtcp: c.Component == 2})
+	}
 	return m
 }
 

@@ -69,6 +69,7 @@ func (e *Engine) dialogOf(c *call, w *Worker, t *transaction, outbound bool) *di
 		return d
 	}
 	switch {
+	case !m.Request && t == nil && !outbound: // nobody has asked for it
 	case !m.Request && m.Status > 100 && m.Status < 300 && negotiates(m.CSeqMethod) && (t == nil || t.call == c):
 		if t != nil && t.key.method != sipmsg.MethodInvite {
 			t = nil
@@ -141,6 +142,10 @@ func (w *Worker) publicAddr() netip.Addr {
 	return w.public
 }
 
+// maxContacts bounds the bindings that one message gets by its URIs. A phone names one
+// port beside the one that it sends from, a PBX a few.
+const maxContacts = 8
+
 // outboundContact rewrites a URI by which the sender wants to be reached. One
 // that names another port of the sender's host gets a binding of its own.
 func (e *Engine) outboundContact(w *Worker, u sipmsg.URI, c *call, contact bool) {
@@ -155,7 +160,8 @@ func (e *Engine) outboundContact(w *Worker, u sipmsg.URI, c *call, contact bool)
 		w.binding.callsItself(u)
 	case over == overUDP:
 		b := e.bindings[ep]
-		if b == nil && ep.Port() >= lowestMediaPort {
+		if b == nil && ep.Port() >= lowestMediaPort && w.contacts < maxContacts {
+			w.contacts++
 			b = e.newBinding(ep, netip.AddrPort{}, w.public, w.now)
 		}
 		if b != nil {

@@ -66,6 +66,8 @@ type Worker struct {
 	tracked     bool // its SDP may open streams
 	refusing    bool // its SDP should open streams, and a limit forbids it
 	limited     bool // its call or transaction could not be remembered
+	scarce      int  // so many public ports in a row there are not; 0: not known
+	contacts    int  // bindings that it has asked for by its Contacts
 }
 
 // NewWorker returns a worker of the engine.
@@ -101,6 +103,7 @@ func (w *Worker) handle(p *Packet) []byte {
 	w.relays = w.relays[:0]
 	w.farMedia.reset()
 	w.held, w.bodyEdited, w.limited = false, false, false
+	w.scarce, w.contacts = 0, 0
 	w.public, w.proxied = p.Public, p.Proxied
 	changed := w.decide(p)
 	if !changed {
