@@ -52,7 +52,9 @@ type Conn struct {
 	dumpMu sync.Mutex // guards dump, apart from query: a large table takes its time
 	dump   *channel
 
-	events   *ct.Nfct
+	eventsMu sync.Mutex // guards events, which Watch opens anew when it fails
+	events   *ct.Nfct   // nil once closed
+	netNS    int        // to open it in; 0 is the calling thread's
 	watching atomic.Bool
 }
 
@@ -86,7 +88,12 @@ func (c *Conn) dial(netNS int) (err error) {
 	if c.dump, err = openChannel(netNS); err != nil {
 		return err
 	}
-	c.events, err = ct.Open(&ct.Config{NetNS: netNS})
+	if netNS != 0 {
+		if c.netNS, err = unix.FcntlInt(uintptr(netNS), unix.F_DUPFD_CLOEXEC, 0); err != nil {
+			return err
+		}
+	}
+	c.events, err = ct.Open(&ct.Config{NetNS: c.netNS})
 	return err
 }
 
@@ -99,8 +106,15 @@ func (c *Conn) Close() error {
 			errs = append(errs, ch.close())
 		}
 	}
+	c.eventsMu.Lock()
+	defer c.eventsMu.Unlock()
 	if c.events != nil {
 		errs = append(errs, c.events.Close())
+		c.events = nil
+	}
+	if c.netNS != 0 {
+		errs = append(errs, unix.Close(c.netNS))
+		c.netNS = 0
 	}
 	return errors.Join(errs...)
 }
@@ -137,6 +151,32 @@ func (c *Conn) Anchors() []netip.AddrPort {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.state.publics()
+}
+
+// Missing returns the public endpoints of the anchors that the kernel lacks, or of
+// which it lacks an expectation: [Batch.Renew] creates them again. It reads all
+// expectations, for a time when events may have been missed.
+func (c *Conn) Missing() ([]netip.AddrPort, error) {
+	if c.helper == HelperNone {
+		return nil, nil
+	}
+	left, err := c.expectations()
+	if err != nil {
+		return nil, err
+	}
+	there := make(map[netip.AddrPort]bool, len(left))
+	for _, e := range left {
+		there[e.dst] = true
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var missing []netip.AddrPort
+	for public, a := range c.state.anchors {
+		if slices.ContainsFunc(a.claims, func(its claim) bool { return !there[its.dst] }) {
+			missing = append(missing, public)
+		}
+	}
+	return missing, nil
 }
 
 // choose takes the first helper that the kernel accepts.

@@ -184,7 +184,7 @@ func TestKernelWatch(t *testing.T) {
 func TestKernelWatchFilter(t *testing.T) {
 	newWorld(t)
 	c := open(t, HelperNone)
-	if err := c.subscribe(); err != nil {
+	if err := subscribe(c.events); err != nil {
 		t.Fatal(err)
 	}
 	v6 := Tuple{Src: netip.MustParseAddrPort("[2001:db8::2]:4000"), Dst: netip.MustParseAddrPort("[2001:db8::1]:6000")}

@@ -5,13 +5,17 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net"
+	"net/netip"
 	"time"
 
+	ct "github.com/florianl/go-conntrack"
+	"github.com/mdlayher/netlink"
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 )
 
-// An Event tells that a UDP flow began or ended.
+// An Event tells that a UDP flow began or ended, or that an anchor was taken away.
 type Event struct {
 	Flow Flow
 
@@ -19,30 +23,72 @@ type Event struct {
 	// ones. Otherwise it is new: its first packet has left.
 	Destroyed bool
 
+	// Anchor is valid in an event without a Flow: the anchor of this public
+	// endpoint, or an expectation below it, is gone from the kernel, and was
+	// not closed by this Conn. It may have expired, or somebody has run
+	// conntrack -F. [Batch.Renew] creates it again.
+	Anchor netip.AddrPort
+
 	// Lost is set in an event without a Flow: others may have been missed
 	// before it. It is always the first event of a Watch, and comes again
-	// when the kernel had more to tell than was read in time.
+	// when the kernel had more to tell than was read in time, or could not be
+	// listened to for a while.
 	Lost bool
 }
 
 // eventBuffer is the size of the socket's receive buffer: some thousand events.
 const eventBuffer = 4 << 20
 
-// Watch calls fn with each UDP flow that begins or ends, except for anchors,
-// until ctx is done, when it returns nil, or the socket fails. fn is called on
-// the calling goroutine and should be quick. A Conn can be watched once.
+// reopenPause is how long a Watch waits before it listens anew, after the kernel
+// has refused it.
+const reopenPause = 200 * time.Millisecond
+
+// Watch calls fn with each UDP flow that begins or ends, and each anchor that
+// was taken away, until ctx is done, when it returns nil. When the socket fails it
+// opens another one and goes on; only if the kernel refuses it from the start it
+// returns an error. fn is called on the calling goroutine and should be quick. A
+// Conn can be watched once.
 func (c *Conn) Watch(ctx context.Context, fn func(Event)) error {
 	if c.watching.Swap(true) {
 		return errors.New("conntrack: this connection has been watched before")
 	}
-	if err := c.subscribe(); err != nil {
-		return fmt.Errorf("conntrack: watch: %w", err)
+	events, err := c.listener()
+	if err == nil {
+		err = subscribe(events)
 	}
-	raw, err := c.events.Con.SyscallConn()
 	if err != nil {
 		return fmt.Errorf("conntrack: watch: %w", err)
 	}
-	stop := context.AfterFunc(ctx, func() { _ = c.events.Con.SetReadDeadline(time.Unix(1, 0)) })
+	for told := false; ; {
+		if err == nil {
+			told = false
+			err = c.listen(ctx, events, fn)
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		if !told {
+			c.log.Warn("the kernel cannot be listened to for a moment: it does not tell of flows; then all are looked at anew", "error", err)
+			told = true
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(reopenPause):
+		}
+		if events, err = c.relisten(); err == nil {
+			err = subscribe(events)
+		}
+	}
+}
+
+// listen delivers events until ctx is done or the socket fails.
+func (c *Conn) listen(ctx context.Context, events *ct.Nfct, fn func(Event)) error {
+	raw, err := events.Con.SyscallConn()
+	if err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = events.Con.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
 
 	fn(Event{Lost: true})
@@ -58,10 +104,7 @@ func (c *Conn) Watch(ctx context.Context, fn func(Event)) error {
 	for {
 		// The library's own loop ends for good when events are lost.
 		if err := raw.Read(read); err != nil {
-			if ctx.Err() != nil {
-				return nil
-			}
-			return fmt.Errorf("conntrack: watch: %w", err)
+			return err
 		}
 		switch rerr {
 		case nil:
@@ -70,14 +113,40 @@ func (c *Conn) Watch(ctx context.Context, fn func(Event)) error {
 		case unix.ENOBUFS:
 			fn(Event{Lost: true})
 		default:
-			return fmt.Errorf("conntrack: watch: %w", rerr)
+			return rerr
 		}
 	}
 }
 
-// subscribe has the kernel send events of UDP flows.
-func (c *Conn) subscribe() error {
-	con := c.events.Con
+// listener returns the socket for events.
+func (c *Conn) listener() (*ct.Nfct, error) {
+	c.eventsMu.Lock()
+	defer c.eventsMu.Unlock()
+	if c.events == nil {
+		return nil, net.ErrClosed
+	}
+	return c.events, nil
+}
+
+// relisten opens the socket for events anew.
+func (c *Conn) relisten() (*ct.Nfct, error) {
+	c.eventsMu.Lock()
+	defer c.eventsMu.Unlock()
+	if c.events == nil {
+		return nil, net.ErrClosed
+	}
+	events, err := ct.Open(&ct.Config{NetNS: c.netNS})
+	if err != nil {
+		return nil, err
+	}
+	_ = c.events.Close() // it has failed
+	c.events = events
+	return events, nil
+}
+
+// subscribe has the kernel send events of UDP flows and expectations.
+func subscribe(events *ct.Nfct) error {
+	con := events.Con
 	if err := con.SetReadBuffer(eventBuffer); err != nil {
 		return err
 	}
@@ -88,7 +157,7 @@ func (c *Conn) subscribe() error {
 	if err := con.SetBPF(filter); err != nil {
 		return err
 	}
-	for _, group := range []uint32{unix.NFNLGRP_CONNTRACK_NEW, unix.NFNLGRP_CONNTRACK_DESTROY} {
+	for _, group := range []uint32{unix.NFNLGRP_CONNTRACK_NEW, unix.NFNLGRP_CONNTRACK_DESTROY, unix.NFNLGRP_CONNTRACK_EXP_DESTROY} {
 		if err := con.JoinGroup(group); err != nil {
 			return err
 		}
@@ -98,7 +167,8 @@ func (c *Conn) subscribe() error {
 
 // udpEvents returns the socket filter that lets only events of UDP flows pass,
 // so that those of all others cost no wake-up. It finds the attribute
-// CTA_TUPLE_ORIG, in it CTA_TUPLE_PROTO, in that CTA_PROTO_NUM.
+// CTA_TUPLE_ORIG, in it CTA_TUPLE_PROTO, in that CTA_PROTO_NUM. In the events of
+// expectations CTA_EXPECT_MASTER has the same number and form.
 func udpEvents() []bpf.Instruction {
 	const all = 0xffffffff
 	find := func(typ uint32, ext bpf.Extension, skip uint8) []bpf.Instruction {
@@ -131,20 +201,59 @@ func (c *Conn) deliver(b []byte, fn func(Event)) {
 		typ := binary.NativeEndian.Uint16(b[4:])
 		body := b[unix.SizeofNlMsghdr:length]
 		b = b[min(len(b), (length+unix.NLMSG_ALIGNTO-1)&^(unix.NLMSG_ALIGNTO-1)):]
-		if typ != typeCtNew && typ != typeCtDelete {
-			continue
+		switch typ {
+		case typeCtNew, typeCtDelete:
+			c.deliverFlow(body, typ == typeCtDelete, fn)
+		case typeExpDelete:
+			if public, ok := expectedBelow(body); ok {
+				c.deliverLoss(public, fn)
+			}
 		}
-		flow, ok, err := c.parseFlow(body)
-		if err != nil {
-			c.log.Debug("conntrack event", "err", err)
-			continue
-		}
-		if !ok {
-			continue
-		}
-		if _, isAnchor := anchoredBy(flow.Orig); isAnchor {
-			continue
-		}
-		fn(Event{Flow: flow, Destroyed: typ == typeCtDelete})
 	}
+}
+
+func (c *Conn) deliverFlow(body []byte, destroyed bool, fn func(Event)) {
+	flow, ok, err := c.parseFlow(body)
+	if err != nil {
+		c.log.Debug("conntrack event", "err", err)
+		return
+	}
+	if !ok {
+		return
+	}
+	if public, isAnchor := anchoredBy(flow.Orig); isAnchor {
+		if destroyed {
+			c.deliverLoss(public, fn)
+		}
+		return
+	}
+	fn(Event{Flow: flow, Destroyed: destroyed})
+}
+
+// deliverLoss tells of an anchor that is not what it should be, unless that is our
+// doing: the kernel names nobody as the cause when expectations go with their anchor.
+func (c *Conn) deliverLoss(public netip.AddrPort, fn func(Event)) {
+	c.mu.Lock()
+	wanted := c.state.anchors[public] != nil
+	c.mu.Unlock()
+	if wanted {
+		fn(Event{Anchor: public})
+	}
+}
+
+// expectedBelow returns the public endpoint of the anchor that a message names as
+// an expectation's master.
+func expectedBelow(body []byte) (public netip.AddrPort, ok bool) {
+	ad, err := netlink.NewAttributeDecoder(body[nfgenmsgLen:])
+	if err != nil {
+		return netip.AddrPort{}, false
+	}
+	for ad.Next() {
+		if ad.Type() == ctaExpectMaster {
+			var t Tuple
+			ad.Nested(t.decode)
+			public, ok = anchoredBy(t)
+		}
+	}
+	return public, ok && ad.Err() == nil
 }
