@@ -42,6 +42,7 @@ type binding struct {
 	until         time.Time          // not before this
 	leaseEnd      time.Time          // when the kernel forgets it
 	tm            timer
+	saved         saved
 }
 
 // registration is an address-of-record that a registrar has bound to the
@@ -188,6 +189,7 @@ func (e *Engine) usable(ep netip.AddrPort) bool {
 func (e *Engine) addBinding(inside, public netip.AddrPort, forwarded bool, now time.Time) *binding {
 	b := &binding{inside: inside, public: public, forwarded: forwarded, port: inside.Port(), lastSent: now}
 	e.bindings[inside] = b
+	e.touch(b)
 	e.publics[public] = b
 	e.pool(public.Addr()).mark(public.Port())
 	e.host(inside.Addr()).bindings++
@@ -208,6 +210,7 @@ func (e *Engine) register(b *binding, registrar netip.Addr, record uint64, until
 	if b.stream {
 		return // it ends with its connection
 	}
+	e.touch(b)
 	i := slices.IndexFunc(b.registrations, func(r registration) bool { return r.registrar == registrar && r.record == record })
 	if i < 0 { // the place of one that has run out
 		i = slices.IndexFunc(b.registrations, func(r registration) bool { return !r.until.After(now) })
@@ -231,6 +234,7 @@ func (e *Engine) unregister(b *binding, registrar netip.Addr, record uint64, now
 	if b.stream {
 		return
 	}
+	e.touch(b)
 	before := len(b.registrations)
 	b.registrations = slices.DeleteFunc(b.registrations, func(r registration) bool {
 		return r.registrar == registrar && r.record == record || !r.until.After(now)
@@ -301,6 +305,7 @@ func (e *Engine) closeBinding(b *binding) {
 	e.log.reg.Debug("binding closed", "inside", b.inside, "public", b.public)
 	e.change(Change{Verb: CloseBinding, Inside: b.inside, Public: b.public})
 	delete(e.bindings, b.inside)
+	e.strike(&b.saved)
 	delete(e.publics, b.public)
 	e.pool(b.public.Addr()).release(b.public.Port())
 	e.host(b.inside.Addr()).bindings--

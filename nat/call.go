@@ -35,6 +35,7 @@ type call struct {
 	active       time.Time
 	sessionUntil time.Time // end of the session timer (RFC 4028), zero: none
 	tm           timer
+	saved        saved
 }
 
 func (c *call) timer() *timer { return &c.tm }
@@ -94,6 +95,7 @@ func (e *Engine) call(w *Worker, t *transaction, outbound bool) *call {
 			return nil
 		}
 	}
+	e.touch(c)
 	c.use(w.binding)
 	if m.Request && outbound || t != nil && !m.Request && !outbound {
 		c.addPeer(w.far.Addr())
@@ -317,6 +319,7 @@ func (c *call) endTransaction(e *Engine, t *transaction) {
 	}
 	c.transactions = slices.DeleteFunc(c.transactions, func(u *transaction) bool { return u == t })
 	t.call = nil
+	e.touch(c)
 	e.closeIfOver(c)
 }
 
@@ -355,6 +358,7 @@ func (e *Engine) closeCall(c *call, why string) {
 		return
 	}
 	delete(e.calls, c.key)
+	e.strike(&c.saved)
 	for _, d := range c.dialogs {
 		e.end(c, d, why)
 	}
@@ -362,6 +366,7 @@ func (e *Engine) closeCall(c *call, why string) {
 		e.dropOffer(t)
 		e.forget(t)
 		t.call, t.dialog = nil, nil
+		e.touch(t)
 	}
 	c.tm.deadline = time.Time{}
 	e.dismissGuests(c)

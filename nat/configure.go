@@ -76,6 +76,7 @@ func (e *Engine) retire(a netip.Addr) {
 		e.formerly = slices.Delete(e.formerly, 0, 1)
 	}
 	e.formerly = append(e.formerly, a)
+	e.touch(e)
 }
 
 // announces reports whether messages announce an address, or did.

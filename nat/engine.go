@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/dchest/siphash"
 )
 
 // Engine holds the bindings, calls and streams of a firewall. It is safe for
@@ -17,7 +19,7 @@ type Engine struct {
 	kernel Kernel
 	now    func() time.Time
 	log    *reporter
-	seed   maphash.Seed
+	secret [2]uint64 // of the hashes
 	random *rand.Rand
 
 	mu           sync.Mutex
@@ -36,7 +38,15 @@ type Engine struct {
 	transactions map[transactionKey]*transaction
 	calls        map[callKey]*call
 
-	serial  uint64     // of the latest transaction
+	serial   uint64  // of the latest transaction
+	journal  Journal // nil: none
+	touched  []kept  // whose records may differ from the journal's
+	record   []byte  // one at a time
+	lastKey  uint64  // in the journal
+	flushDue bool
+	saved    saved     // the engine's own record
+	backlog  []backlog // records of an earlier process
+
 	changes []Change   // of the message that is being handled
 	dirty   []*mapping // whose wanted state may differ from the kernel's
 	stats   Stats
@@ -53,7 +63,7 @@ type host struct {
 func New(cfg Config, kernel Kernel, now func() time.Time, random rand.Source, log *slog.Logger) *Engine {
 	e := &Engine{
 		cfg: cfg.withDefaults(), kernel: kernel, now: steady(now),
-		log: newReporter(log), seed: maphash.MakeSeed(), random: rand.New(random),
+		log: newReporter(log), random: rand.New(random),
 		hosts:        make(map[netip.Addr]*host),
 		bindings:     make(map[netip.AddrPort]*binding),
 		publics:      make(map[netip.AddrPort]*binding),
@@ -67,6 +77,7 @@ func New(cfg Config, kernel Kernel, now func() time.Time, random rand.Source, lo
 		calls:        make(map[callKey]*call),
 	}
 	e.wheel.at = e.now().Unix()
+	e.secret = [2]uint64{new(maphash.Hash).Sum64(), new(maphash.Hash).Sum64()} // of random seeds
 	return e
 }
 
@@ -128,13 +139,16 @@ func (e *Engine) Adopt(c Change) {
 	}
 }
 
-// commit brings the kernel to the wanted state.
+// commit brings the journal, and then the kernel, to the wanted state.
 func (e *Engine) commit(now time.Time) {
 	for _, m := range e.dirty {
 		e.settle(m, now)
 	}
 	clear(e.dirty)
 	e.dirty = e.dirty[:0]
+	if e.journal != nil {
+		e.save()
+	}
 	if len(e.changes) == 0 {
 		return
 	}
@@ -197,9 +211,11 @@ func (e *Engine) announced(public netip.Addr) netip.Addr {
 	return public
 }
 
+// hash stands for a part of a message, here and in the journal. Who does not know the
+// secret cannot find two parts that have the same.
 func (e *Engine) hash(b []byte) uint64 {
 	if len(b) == 0 {
 		return 0
 	}
-	return maphash.Bytes(e.seed, b)
+	return siphash.Hash(e.secret[0], e.secret[1], b)
 }

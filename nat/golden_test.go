@@ -20,6 +20,7 @@ var update = flag.Bool("update", false, "write the golden files anew")
 
 // fakeKernel notes what it is asked for and does as if it had done it.
 type fakeKernel struct {
+	before       []Change // applied before that
 	applied      []Change
 	translations map[netip.AddrPort]netip.AddrPort // public by inside
 	forwarded    bool
@@ -81,6 +82,7 @@ type world struct {
 	cfg    Config
 	now    time.Time
 	kernel *fakeKernel
+	random rand.Source
 	engine *Engine
 	worker *Worker
 	log    *bytes.Buffer
@@ -88,7 +90,7 @@ type world struct {
 
 func newWorld(t testing.TB, change func(*Config)) *world {
 	w := &world{
-		t: t, now: time.Unix(1_700_000_000, 0), log: new(bytes.Buffer),
+		t: t, now: time.Unix(1_700_000_000, 0), log: new(bytes.Buffer), random: rand.NewPCG(1, 2),
 		kernel: &fakeKernel{
 			translations: map[netip.AddrPort]netip.AddrPort{},
 			owned:        map[netip.AddrPort]netip.AddrPort{},
@@ -99,7 +101,7 @@ func newWorld(t testing.TB, change func(*Config)) *world {
 	if change != nil {
 		change(&w.cfg)
 	}
-	w.engine = New(w.cfg, w.kernel, func() time.Time { return w.now }, rand.NewPCG(1, 2), slog.New(slog.NewTextHandler(w.log,
+	w.engine = New(w.cfg, w.kernel, func() time.Time { return w.now }, w.random, slog.New(slog.NewTextHandler(w.log,
 		&slog.HandlerOptions{ReplaceAttr: withoutTime})))
 	w.worker = w.engine.NewWorker()
 	return w
@@ -148,6 +150,7 @@ func (w *world) changes() string {
 	for _, c := range w.kernel.applied {
 		fmt.Fprintln(&b, c)
 	}
+	w.kernel.before = append(w.kernel.before, w.kernel.applied...)
 	w.kernel.applied = nil
 	for line := range strings.Lines(w.log.String()) {
 		b.WriteString("log " + line)
@@ -193,8 +196,23 @@ type golden struct {
 	out, kernel strings.Builder
 }
 
+// step is one step of a case: the words after "==", and the text below.
+type step struct {
+	head []string
+	text string
+}
+
 func playGolden(t *testing.T, dir string) {
-	g := new(golden)
+	g, steps := openGolden(t, dir)
+	for _, s := range steps {
+		g.step(t, s)
+	}
+	compareGolden(t, filepath.Join(dir, "out.sip"), g.out.String())
+	compareGolden(t, filepath.Join(dir, "kernel"), g.kernel.String())
+}
+
+func openGolden(t *testing.T, dir string) (g *golden, steps []step) {
+	g = new(golden)
 	settings, _ := os.ReadFile(filepath.Join(dir, "config"))
 	g.world = newWorld(t, func(c *Config) {
 		for line := range strings.Lines(string(settings)) {
@@ -208,15 +226,18 @@ func playGolden(t *testing.T, dir string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, step := range strings.Split("\n"+string(in), "\n== ")[1:] {
-		head, text, _ := strings.Cut(step, "\n")
-		fmt.Fprintf(&g.out, "== %s\n", head)
-		fmt.Fprintf(&g.kernel, "== %s\n", head)
-		g.play(t, strings.Fields(head), text+"\n")
-		g.kernel.WriteString(g.changes())
+	for _, s := range strings.Split("\n"+string(in), "\n== ")[1:] {
+		head, text, _ := strings.Cut(s, "\n")
+		steps = append(steps, step{strings.Fields(head), text + "\n"})
 	}
-	compareGolden(t, filepath.Join(dir, "out.sip"), g.out.String())
-	compareGolden(t, filepath.Join(dir, "kernel"), g.kernel.String())
+	return g, steps
+}
+
+func (g *golden) step(t *testing.T, s step) {
+	fmt.Fprintf(&g.out, "== %s\n", strings.Join(s.head, " "))
+	fmt.Fprintf(&g.kernel, "== %s\n", strings.Join(s.head, " "))
+	g.play(t, s.head, s.text)
+	g.kernel.WriteString(g.changes())
 }
 
 // play takes one step.

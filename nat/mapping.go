@@ -34,6 +34,7 @@ type mapping struct {
 	leaseEnd time.Time
 
 	packets uint64 // carried when last looked, for mappings that nobody holds
+	orphan  bool   // nobody holds it, and it has not been looked at
 	strays  int    // hosts that were reported
 	tm      timer
 }
@@ -236,7 +237,9 @@ func (m *mapping) expire(e *Engine, now time.Time) {
 		return
 	}
 	in, out := e.kernel.Traffic(m.public)
-	if in+out != m.packets {
+	if m.orphan {
+		m.orphan, m.packets = false, in+out
+	} else if in+out != m.packets {
 		m.packets = in + out
 		m.leaseEnd = now.Add(e.cfg.RTPTimeout)
 		e.change(Change{Verb: RenewStream, Inside: m.inside, Public: m.public, Lease: e.cfg.RTPTimeout})

@@ -171,7 +171,10 @@ func (e *Engine) outboundContact(w *Worker, u sipmsg.URI, c *call, contact bool)
 				e.allowPeer(b, w.far.Addr(), w.now)
 			}
 			if contact {
-				b.bare = u.Port.Empty()
+				if bare := u.Port.Empty(); bare != b.bare {
+					b.bare = bare
+					e.touch(b)
+				}
 				if c != nil {
 					c.use(b)
 				}

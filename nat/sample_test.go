@@ -86,6 +86,24 @@ CSeq: 1 OPTIONS
 Content-Length: 0
 
 `))
+	byeA = []byte(crlf(`BYE sip:bob@203.0.113.20:5060 SIP/2.0
+Via: SIP/2.0/UDP 10.0.0.10:5060;rport;branch=z9hG4bKbye
+From: "Alice" <sip:alice@example.org>;tag=1928301774
+To: <sip:bob@example.org>;tag=a6c85cf
+Call-ID: a84b4c76e66710@10.0.0.10
+CSeq: 314160 BYE
+Content-Length: 0
+
+`))
+	byeAnswerA = []byte(crlf(`SIP/2.0 200 OK
+Via: SIP/2.0/UDP 203.0.113.1:5060;rport=5060;branch=z9hG4bKbye;received=203.0.113.1
+From: "Alice" <sip:alice@example.org>;tag=1928301774
+To: <sip:bob@example.org>;tag=a6c85cf
+Call-ID: a84b4c76e66710@10.0.0.10
+CSeq: 314160 BYE
+Content-Length: 0
+
+`))
 	keepAlive = []byte("\r\n\r\n")
 )
 

@@ -53,6 +53,7 @@ type transaction struct {
 	agreed   bool      // offer and answer are known; offer holds nothing any more
 	previous *session  // the dialog's, until a re-INVITE with an early answer has succeeded
 	tm       timer
+	saved    saved
 }
 
 func (t *transaction) timer() *timer { return &t.tm }
@@ -85,8 +86,12 @@ func (e *Engine) transaction(w *Worker, outbound bool) *transaction {
 	}
 	key := e.transactionKey(w, outbound)
 	t := e.transactions[key]
-	if t != nil || !m.Request {
+	if t != nil {
+		e.touch(t)
 		return t
+	}
+	if !m.Request {
+		return nil
 	}
 	h := e.host(w.inside.Addr())
 	if len(e.transactions) >= room(e.cfg.Limits.Transactions, outbound) ||
@@ -103,6 +108,7 @@ func (e *Engine) transaction(w *Worker, outbound bool) *transaction {
 		keep(&t.sentBy, m.Bytes(m.Via.SentBy))
 	}
 	e.transactions[key] = t
+	e.touch(t)
 	h.transactions++
 	wait := transactionEnd
 	if m.Method == sipmsg.MethodInvite {
@@ -129,12 +135,14 @@ func (t *transaction) expire(e *Engine, now time.Time) {
 		if t.challenged() && t.offer != nil {
 			e.dropOffer(t)
 			e.wheel.set(t, now.Add(transactionEnd))
+			e.touch(c)
 			e.closeIfOver(c)
 			return
 		}
 		c.endTransaction(e, t)
 	}
 	delete(e.transactions, t.key)
+	e.strike(&t.saved)
 	e.host(t.key.inside).transactions--
 	e.dropHost(t.key.inside)
 }

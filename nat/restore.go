@@ -1,0 +1,328 @@
+package nat
+
+import (
+	"bytes"
+	"net/netip"
+	"slices"
+	"time"
+
+	"sipnatd/sipmsg"
+)
+
+// orphanWait is how long a stream that no call holds is looked at after the start,
+// before it is closed because nobody sends: half of it to see what it has carried,
+// half to see whether that becomes more.
+const orphanWait = 10 * time.Second
+
+// restoreBatch is how many calls are restored between two exchanges with the kernel.
+const restoreBatch = 100
+
+// Restored counts what has been taken over from the journal.
+type Restored struct {
+	Bindings, Calls, Transactions int
+
+	// Orphans are streams in the kernel that belong to no call.
+	Orphans int
+
+	// Unreadable are records that were not understood.
+	Unreadable int
+}
+
+// Restore takes in a record of the journal that an earlier process has left, after
+// Adopt has told what was in the kernel. shift is what has to be added to the times of
+// that process. The record is the caller's again when it returns. Nothing happens
+// before [Engine.Resume].
+func (e *Engine) Restore(record []byte, shift time.Duration) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.backlog = append(e.backlog, backlog{bytes.Clone(record), shift})
+}
+
+// backlog is a record that waits for Resume.
+type backlog struct {
+	record []byte
+	shift  time.Duration
+}
+
+// Resume goes on where the process ended that has left the records given to Restore:
+// calls hold their streams again, and what the kernel has lost of them meanwhile is
+// put back. whole says that no record is missing: a stream that no call holds is then
+// closed after some seconds, unless it carries packets. Otherwise it lives on while it
+// does so, as it would without a journal.
+func (e *Engine) Resume(whole bool) (did Restored) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	r := restorer{Engine: e, now: e.now(), opened: make(map[*binding]bool)}
+	all := e.backlog
+	e.backlog = nil
+	// The engine's own first, bindings before the calls over them.
+	for _, kind := range []byte{recordEngine, recordBinding, recordCall, recordTransaction} {
+		for i := range all {
+			if len(all[i].record) > 0 && all[i].record[0] == kind {
+				r.reader = reader{rest: all[i].record[1:], shift: all[i].shift}
+				r.restore(kind)
+			}
+		}
+	}
+	for i := range all {
+		if len(all[i].record) == 0 || !bytes.ContainsRune([]byte{recordEngine, recordBinding, recordCall, recordTransaction}, rune(all[i].record[0])) {
+			r.did.Unreadable++
+		}
+	}
+	e.commit(r.now)
+	for _, m := range e.mappings {
+		if len(m.sessions) > 0 || m.dirty {
+			continue
+		}
+		r.did.Orphans++
+		if whole && r.did.Unreadable == 0 {
+			m.orphan = true
+			if end := r.now.Add(orphanWait); m.leaseEnd.After(end) {
+				m.leaseEnd = end
+			}
+			e.wheel.set(m, r.now.Add(orphanWait/2))
+		}
+	}
+	return r.did
+}
+
+// restorer makes objects of records.
+type restorer struct {
+	*Engine
+	reader
+	now    time.Time
+	opened map[*binding]bool // that the kernel did not have
+	did    Restored
+}
+
+func (r *restorer) restore(kind byte) {
+	switch kind {
+	case recordEngine:
+		r.restoreEngine()
+	case recordBinding:
+		if b := r.readBinding(); !r.bad {
+			r.restoreBinding(b)
+		}
+	case recordCall:
+		r.restoreCall()
+		if r.did.Calls%restoreBatch == 0 {
+			r.commit(r.now)
+		}
+	case recordTransaction:
+		if t := r.readTransaction(); !r.bad {
+			r.restoreTransaction(t)
+		}
+	}
+	if r.bad {
+		r.did.Unreadable++
+	}
+}
+
+func (r *restorer) restoreEngine() {
+	version := r.number()
+	secret := [2]uint64{r.fixed(), r.fixed()}
+	formerly := r.addrs()
+	if r.bad = r.bad || version != recordVersion; r.bad {
+		return
+	}
+	r.secret = secret
+	for _, a := range formerly {
+		r.retire(a)
+	}
+}
+
+// restoreBinding gives a binding that is in the kernel its registrations. One that the
+// kernel has lost is put back, if its public endpoint is still free.
+func (r *restorer) restoreBinding(was *binding) {
+	b := r.bindings[was.inside]
+	switch {
+	case b == nil && r.mappings[was.inside] == nil && r.publicIsFree(was.public):
+		owner, taken := r.kernel.Owner(was.public)
+		if taken && owner != was.inside {
+			return
+		}
+		b = r.openBinding(was.inside, was.public, taken, r.now)
+		r.opened[b] = true
+	case b == nil || b.public != was.public:
+		return
+	}
+	r.did.Bindings++
+	b.bare, b.port, b.registrations = was.bare, was.port, was.registrations
+	b.until = time.Time{}
+	if r.opened[b] {
+		for i := range b.registrations {
+			r.allowPeer(b, b.registrations[i].registrar, r.now)
+		}
+	}
+	r.extend(b, r.now)
+	r.wheel.set(b, b.ends())
+}
+
+// publicIsFree reports whether a public endpoint is the firewall's, and nobody's here.
+func (r *restorer) publicIsFree(ep netip.AddrPort) bool {
+	return r.publics[ep] == nil && r.media[ep] == nil && r.cfg.Networks.Own(ep.Addr())
+}
+
+// callRecord is a call as its record has it.
+type callRecord struct {
+	call         *call
+	known        map[netip.Addr]bool // guests that the phone has sent to itself
+	bindings     []netip.AddrPort
+	invites      map[*dialog]uint64 // by their serial numbers
+	transactions []*transaction
+	holding      []*session
+}
+
+func (r *restorer) restoreCall() {
+	rec := r.readCall()
+	c := rec.call
+	if r.bad || r.calls[c.key] != nil {
+		return
+	}
+	r.calls[c.key] = c
+	r.host(c.key.inside).calls++
+	r.did.Calls++
+	for _, ep := range rec.bindings {
+		if b := r.bindings[ep]; b != nil {
+			c.use(b)
+		}
+	}
+	r.readmit(c, rec.known)
+	for _, s := range rec.holding {
+		r.findMappings(s, true)
+		r.attach(s)
+	}
+	begun := make(map[uint64]*transaction)
+	for _, t := range rec.transactions {
+		for _, s := range []*session{t.offer, t.previous} {
+			r.findMappings(s, false)
+		}
+		if !r.restoreTransaction(t) {
+			r.dropOffer(t)
+			r.forget(t)
+			continue
+		}
+		t.call = c
+		c.transactions = append(c.transactions, t)
+		begun[t.serial] = t
+	}
+	wait := inviteWait
+	for _, d := range c.dialogs {
+		r.findMappings(d.session, false)
+		r.serial = max(r.serial, d.latest)
+		if serial := rec.invites[d]; serial != 0 {
+			if begun[serial] == nil {
+				begun[serial] = &transaction{serial: serial, final: 200} // forgotten already
+			}
+			d.invite = begun[serial]
+		}
+		if d.confirmed {
+			wait = r.cfg.RTPTimeout / 4
+		}
+	}
+	r.wheel.set(c, r.now.Add(wait))
+}
+
+func (r *restorer) readCall() (rec callRecord) {
+	c := &call{active: r.now}
+	rec.call, rec.known, rec.invites = c, make(map[netip.Addr]bool), make(map[*dialog]uint64)
+	c.key = callKey{r.fixed(), r.addr()}
+	c.id, c.local, c.remote = r.text(), r.text(), r.text()
+	c.sessionUntil = r.time()
+	c.peers = r.addrs()
+	for range r.length() {
+		a, sentTo := r.addr(), false
+		r.flags(&sentTo)
+		c.guests = append(c.guests, a)
+		rec.known[a] = sentTo
+	}
+	for range r.length() {
+		rec.bindings = append(rec.bindings, r.endpoint())
+	}
+	session := func() *session {
+		s, holding := r.readSession()
+		if holding {
+			rec.holding = append(rec.holding, s)
+		}
+		if s != nil {
+			s.call = c
+		}
+		return s
+	}
+	for range r.length() {
+		d := &dialog{local: r.fixed(), remote: r.fixed(), latest: r.number()}
+		r.flags(&d.confirmed)
+		rec.invites[d] = r.number()
+		d.session = session()
+		c.dialogs = append(c.dialogs, d)
+	}
+	for range r.length() {
+		t := r.readTransaction()
+		if n := r.small(len(c.dialogs)); n > 0 {
+			t.dialog = c.dialogs[n-1]
+		}
+		t.offer, t.previous, t.far = session(), session(), r.readFarMedia()
+		rec.transactions = append(rec.transactions, t)
+	}
+	return rec
+}
+
+// findMappings gives the holds of a session, which have a mapping of the record's,
+// those that are open. If it says so, one that the kernel has lost is opened again. A
+// hold is left out whose endpoints have become another's, or whose public address has
+// gone.
+func (r *restorer) findMappings(s *session, reopen bool) {
+	if s == nil {
+		return
+	}
+	found := s.holds[:0]
+	for _, h := range s.holds {
+		was := h.mapping
+		if h.mapping = r.mappings[was.inside]; h.mapping == nil && reopen && r.mayReopen(was) {
+			h.mapping = r.addMapping(was.inside, was.public)
+		}
+		if h.mapping != nil && h.mapping.public == was.public {
+			found = append(found, h)
+		}
+	}
+	s.holds = found
+}
+
+// mayReopen reports whether a stream that the kernel has lost can be as it was.
+func (r *restorer) mayReopen(m *mapping) bool {
+	return m.inside.IsValid() && r.cfg.mediaPort(m.inside.Port()) && r.bindings[m.inside] == nil &&
+		r.publicIsFree(m.public) && r.pool(m.public.Addr()).contains(m.public.Port())
+}
+
+// readmit makes the guests of a call that again: the kernel has them among the
+// binding's peers.
+func (r *restorer) readmit(c *call, known map[netip.Addr]bool) {
+	for _, b := range c.bindings {
+		b.peers = slices.DeleteFunc(b.peers, func(a netip.Addr) bool { return slices.Contains(c.guests, a) && !known[a] })
+		for _, a := range c.peers {
+			if r.opened[b] && !slices.Contains(c.guests, a) {
+				r.allowPeer(b, a, r.now)
+			}
+		}
+	}
+	r.welcome(c, r.now)
+}
+
+func (r *restorer) restoreTransaction(t *transaction) bool {
+	if r.transactions[t.key] != nil {
+		return false
+	}
+	r.transactions[t.key] = t
+	r.host(t.key.inside).transactions++
+	r.serial = max(r.serial, t.serial)
+	r.did.Transactions++
+	wait := transactionEnd
+	switch {
+	case t.challenged():
+		wait = challengeWait
+	case t.key.method == sipmsg.MethodInvite && t.final == 0:
+		wait = inviteWait
+	}
+	r.wheel.set(t, r.now.Add(wait))
+	return true
+}
