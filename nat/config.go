@@ -35,6 +35,12 @@ type Config struct {
 	// addresses; otherwise each is told the other's inside address.
 	HairpinRouter bool
 
+	// RegisterExpiresMax is the longest lifetime of its registration that a phone
+	// reads in a registrar's answer, so that it registers anew that often. The
+	// binding lasts as long as the registrar has granted all the same: that long
+	// it goes on sending there. In whole seconds; 0: whatever was granted.
+	RegisterExpiresMax time.Duration
+
 	// Announced takes the place of the outside interface's address in
 	// messages (host_outbound), as behind a second NAT.
 	Announced netip.Addr

@@ -124,7 +124,9 @@ func (e *Engine) ownContact(w *Worker, u sipmsg.URI) bool {
 func (e *Engine) inboundURI(w *Worker, u sipmsg.URI) {
 	b := e.bound(w, u)
 	if b == nil {
-		return
+		if b = w.formerly(u); b == nil {
+			return
+		}
 	}
 	port := b.port
 	if port == sipPort && (b.bare || u.Port.Empty()) {
@@ -153,7 +155,7 @@ func (e *Engine) inboundParty(w *Worker, u sipmsg.URI, t *transaction, c *call, 
 		}
 	}
 	addr, ok := sipmsg.ParseAddr(w.msg.Bytes(u.Host))
-	if !ok || addr != w.publicAddr() && !e.announces(addr) {
+	if !ok || addr != w.publicAddr() && !e.announces(addr) && !w.left(addr) {
 		return
 	}
 	if w.msg.Request {
@@ -231,6 +233,9 @@ func (e *Engine) registered(w *Worker) {
 	}
 	if !found {
 		e.unregister(w.binding, w.far.Addr(), record, w.now)
+	}
+	if most := int(e.cfg.RegisterExpiresMax / time.Second); most > 0 {
+		w.edits.LimitExpires(m, most, func(a sipmsg.Address) bool { return e.ownContact(w, a.URI) })
 	}
 }
 

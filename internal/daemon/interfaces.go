@@ -32,10 +32,10 @@ func (d *Daemon) watchInterfaces(ctx context.Context) error {
 		d.rewatch = stop
 		config := watched(d.cfg)
 		d.mu.Unlock()
-		err := ifaces.Watch(round, config, func(s *ifaces.Snapshot) { d.follow(round, s) })
+		ifaces.Watch(round, config, d.log.With("class", "net"), func(s *ifaces.Snapshot) { d.follow(round, s) })
 		stop()
-		if err != nil || ctx.Err() != nil {
-			return err
+		if ctx.Err() != nil {
+			return nil
 		}
 	}
 }
@@ -52,9 +52,9 @@ func (d *Daemon) follow(round context.Context, s *ifaces.Snapshot) {
 		return
 	}
 	d.reportInterfaces(s)
+	d.followProxy() // its sockets have their ports first
 	d.renumber(s)
 	d.followJoin()
-	d.followProxy()
 	if slices.Equal(old.Names(ifaces.Inside), s.Names(ifaces.Inside)) &&
 		slices.Equal(old.Names(ifaces.Outside), s.Names(ifaces.Outside)) {
 		return

@@ -2,6 +2,7 @@ package ifaces
 
 import (
 	"context"
+	"log/slog"
 	"net"
 	"net/netip"
 	"runtime"
@@ -142,7 +143,8 @@ func TestWatch(t *testing.T) {
 			ended <- err
 			return
 		}
-		ended <- Watch(ctx, Config{}, func(s *Snapshot) { snapshots <- s })
+		Watch(ctx, Config{}, slog.New(slog.DiscardHandler), func(s *Snapshot) { snapshots <- s })
+		ended <- nil
 	}()
 	await := func(want string) {
 		t.Helper()
