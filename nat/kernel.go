@@ -11,7 +11,9 @@ import (
 type Kernel interface {
 	// Apply makes the changes, in their order, and returns when the kernel has
 	// acknowledged them. An error names what was refused and the remedy; what
-	// could be done has been done. The slice belongs to the engine.
+	// could be done has been done. Where it is, or joins, a [*StreamError], the
+	// streams that were to be opened do not count as open, and are closed. The
+	// slice belongs to the engine.
 	Apply(changes []Change) error
 
 	// Translation reports the public endpoint under which the kernel already

@@ -28,6 +28,7 @@ func (e *Engine) outboundSDP(w *Worker) {
 		if m := &s.Media[i]; m.PortNum != 0 {
 			active = true
 			moving = moving || m.Direction == sipmsg.SendRecv && !w.lines[i].addr.IsUnspecified()
+			w.carries = w.carries || !w.lines[i].refused
 		}
 	}
 	w.held = w.held || active && !moving
@@ -96,6 +97,7 @@ func (e *Engine) outboundLine(w *Worker, i int) (l mediaLine) {
 		l.rtp, l.rtcp = e.mappings[rtp], e.mappings[rtcp]
 	} else if reason := e.openLine(w, &l, m, rtp, rtcp); reason != "" {
 		l.refused = true
+		w.refusal = reason
 		e.stats.StreamsRefused++
 		e.log.warn("refused "+reason, w.inside.Addr(), "a media stream is refused, its m-line gets port 0: "+reason,
 			"call", e.log.text(w.msg.Bytes(w.msg.CallID)), "media", e.log.text(w.msg.Bytes(m.Kind)), "endpoint", rtp)
@@ -164,7 +166,7 @@ func addPort(ep netip.AddrPort, n int) netip.AddrPort {
 // configuration names, and none to a port where something else may listen.
 func (e *Engine) openLine(w *Worker, l *mediaLine, m *sipmsg.Media, rtp, rtcp netip.AddrPort) (reason string) {
 	if w.refusing {
-		return "too many calls, transactions or bindings are open"
+		return reasonLimit
 	}
 	if !e.mediaHost(w, rtp.Addr()) {
 		return "it goes to another host than the sender (media_hosts can admit it)"
@@ -173,7 +175,7 @@ func (e *Engine) openLine(w *Worker, l *mediaLine, m *sipmsg.Media, rtp, rtcp ne
 	if len(w.holds)+2*n > e.cfg.Limits.MappingsPerCall ||
 		e.held(rtp.Addr()).mappings+2*n > e.cfg.Limits.MappingsPerHost {
 		e.stats.LimitRefusals++
-		return "too many streams are open"
+		return reasonStreams
 	}
 	for k := range n {
 		if !e.mayOpen(w, addPort(rtp, 2*k)) {
@@ -184,9 +186,12 @@ func (e *Engine) openLine(w *Worker, l *mediaLine, m *sipmsg.Media, rtp, rtcp ne
 		rtcp = netip.AddrPort{}
 	}
 	if l.rtp = e.mappings[rtp]; l.rtp == nil {
+		if w.unopened {
+			return reasonKernel
+		}
 		if !e.openPorts(w, rtp, rtcp, n, m.RTP) {
 			e.stats.PortsExhausted++
-			return "no public port is left (rtp_port_low and rtp_port_high)"
+			return reasonPorts
 		}
 		l.rtp = e.mappings[rtp]
 	} else {
@@ -197,7 +202,7 @@ func (e *Engine) openLine(w *Worker, l *mediaLine, m *sipmsg.Media, rtp, rtcp ne
 		}
 	}
 	if rtcp.IsValid() {
-		if l.rtcp = e.mappings[rtcp]; l.rtcp == nil {
+		if l.rtcp = e.mappings[rtcp]; l.rtcp == nil && !w.unopened {
 			l.rtcp = e.openPort(w, rtcp, addPort(l.rtp.public, 1))
 		}
 	}
@@ -334,7 +339,7 @@ func (e *Engine) candidateMapping(w *Worker, c *sipmsg.Candidate, ep netip.AddrP
 		return nil
 	}
 	m := e.mappings[ep]
-	if m == nil && w.tracked && len(w.holds) < e.cfg.Limits.MappingsPerCall &&
+	if m == nil && w.tracked && !w.unopened && len(w.holds) < e.cfg.Limits.MappingsPerCall &&
 		e.held(ep.Addr()).mappings < e.cfg.Limits.MappingsPerHost {
 		m = e.openPort(w, ep, netip.AddrPort{})
 	}

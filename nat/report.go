@@ -19,7 +19,7 @@ const maxReports = 1024
 // peer must not fill the log.
 type reporter struct {
 	log  *slog.Logger
-	seen map[reportKey]time.Time
+	seen map[reportKey]*reported
 
 	// For debug messages, each with its class (see the package's documentation).
 	net, sip, reg, rtp, access, traffic *slog.Logger
@@ -30,10 +30,16 @@ type reportKey struct {
 	host netip.Addr
 }
 
+// reported is a warning that was given.
+type reported struct {
+	at     time.Time
+	silent int // how often it was not since
+}
+
 func newReporter(log *slog.Logger) *reporter {
 	class := func(name string) *slog.Logger { return log.With("class", name) }
 	return &reporter{
-		log: log, seen: make(map[reportKey]time.Time),
+		log: log, seen: make(map[reportKey]*reported),
 		net: class("net"), sip: class("sip"), reg: class("reg"), rtp: class("rtp"),
 		access: class("access"), traffic: class("nettraf"),
 	}
@@ -43,28 +49,39 @@ func newReporter(log *slog.Logger) *reporter {
 // messages it is asked first, since arguments cost memory even if they are not.
 func debugs(l *slog.Logger) bool { return l.Enabled(context.Background(), slog.LevelDebug) }
 
-func (r *reporter) due(kind string, host netip.Addr) bool {
+// due reports whether a warning is to be given, and how often it was not since the
+// last time. The clock has a monotonic reading: it does not matter how it is set.
+func (r *reporter) due(kind string, host netip.Addr) (silent int, ok bool) {
 	now := time.Now()
 	k := reportKey{kind, host}
-	if last, ok := r.seen[k]; ok && now.Sub(last) < reportEvery {
-		return false
+	last := r.seen[k]
+	if last != nil && now.Sub(last.at) < reportEvery {
+		last.silent++
+		return 0, false
 	}
-	if len(r.seen) >= maxReports {
+	if last != nil {
+		silent = last.silent
+	} else if len(r.seen) >= maxReports {
 		clear(r.seen)
 	}
-	r.seen[k] = now
-	return true
+	r.seen[k] = &reported{at: now}
+	return silent, true
 }
 
 // warn reports whether it has written the warning. The debug log is told each time.
 func (r *reporter) warn(kind string, host netip.Addr, msg string, args ...any) bool {
-	if !r.due(kind, host) {
+	silent, ok := r.due(kind, host)
+	if !ok {
 		if debugs(r.access) {
 			r.access.Debug(msg, append([]any{"host", host}, args...)...)
 		}
 		return false
 	}
-	r.log.Warn(msg, append([]any{"host", host}, args...)...)
+	args = append([]any{"host", host}, args...)
+	if silent > 0 {
+		args = append(args, "times since the last of these lines", silent)
+	}
+	r.log.Warn(msg, args...)
 	return true
 }
 
@@ -73,6 +90,9 @@ func (r *reporter) info(msg string, args ...any) { r.log.Info(msg, args...) }
 // kernel reports what the kernel refused: each cause once, by the first change
 // that it hit.
 func (r *reporter) kernel(err error) {
+	if streams, ok := err.(*StreamError); ok {
+		err = streams.Err
+	}
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		for _, one := range joined.Unwrap() {
 			r.kernel(one)
@@ -83,7 +103,7 @@ func (r *reporter) kernel(err error) {
 	for next := err; next != nil; next = errors.Unwrap(next) {
 		cause = next
 	}
-	if r.due("kernel: "+cause.Error(), netip.Addr{}) {
+	if _, ok := r.due("kernel: "+cause.Error(), netip.Addr{}); ok {
 		r.log.Error("the kernel refused a change", "error", err)
 	}
 }

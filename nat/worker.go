@@ -63,11 +63,15 @@ type Worker struct {
 	held        bool         // SDP from inside puts the media on hold
 	lines       []mediaLine
 	bodyEdited  bool
-	tracked     bool // its SDP may open streams
-	refusing    bool // its SDP should open streams, and a limit forbids it
-	limited     bool // its call or transaction could not be remembered
-	scarce      int  // so many public ports in a row there are not; 0: not known
-	contacts    int  // bindings that it has asked for by its Contacts
+	tracked     bool   // its SDP may open streams
+	refusing    bool   // its SDP should open streams, and a limit forbids it
+	limited     bool   // its call or transaction could not be remembered
+	unopened    bool   // the kernel has not taken its streams: there will be no new ones
+	carries     bool   // SDP from inside has a stream that is not refused
+	refusal     string // why one is
+	noMedia     string // why the request can have no media at all
+	scarce      int    // so many public ports in a row there are not; 0: not known
+	contacts    int    // bindings that it has asked for by its Contacts
 }
 
 // NewWorker returns a worker of the engine.
@@ -98,13 +102,7 @@ func (w *Worker) handle(p *Packet) []byte {
 		return nil
 	}
 	w.bodies = w.msg.SDPBodies(w.bodies[:0])
-	w.edits.Reset(p.Payload)
-	w.holds = w.holds[:0]
-	w.relays = w.relays[:0]
-	w.farMedia.reset()
-	w.held, w.bodyEdited, w.limited = false, false, false
-	w.scarce, w.contacts = 0, 0
-	w.public, w.proxied = p.Public, p.Proxied
+	w.public, w.proxied, w.unopened = p.Public, p.Proxied, false
 	changed := w.decide(p)
 	if !changed {
 		return nil
@@ -132,11 +130,38 @@ func (w *Worker) decide(p *Packet) (changed bool) {
 	defer e.mu.Unlock()
 	w.now = e.now()
 	e.stats.Messages++
-	w.binding = nil
 	w.inside, w.far = p.Dst, p.Src
 	if p.Outbound {
 		w.inside, w.far = p.Src, p.Dst
 	}
+	e.unopened = e.unopened[:0]
+	e.edit(w, p)
+	e.commit(w.now)
+	if len(e.unopened) > 0 {
+		// The message must not announce what leads nowhere. It is handled as if it came
+		// once more, and got no port this time.
+		e.closeUnopened()
+		w.unopened = true
+		e.edit(w, p)
+		e.commit(w.now)
+	}
+	changed = w.edits.Len() > 0
+	if changed {
+		e.stats.Rewritten++
+	}
+	return changed
+}
+
+// edit collects the edits that the message needs, and what it asks of the kernel.
+func (e *Engine) edit(w *Worker, p *Packet) {
+	w.edits.Reset(p.Payload)
+	w.binding = nil
+	w.holds = w.holds[:0]
+	w.relays = w.relays[:0]
+	w.farMedia.reset()
+	w.held, w.bodyEdited, w.limited, w.carries = false, false, false, false
+	w.refusal, w.noMedia = "", ""
+	w.scarce, w.contacts = 0, 0
 	switch {
 	case p.Proxied:
 		e.proxied(w, p.Outbound)
@@ -145,17 +170,12 @@ func (w *Worker) decide(p *Packet) (changed bool) {
 	default:
 		e.inbound(w, p)
 	}
+	e.refuseMute(w, p.Outbound)
 	w.edits.FixContentLength(&w.msg)
 	if w.bodyEdited {
 		e.warnSigned(w)
 	}
-	changed = w.edits.Len() > 0
-	if changed {
-		e.stats.Rewritten++
-	}
 	e.trace(w, p)
-	e.commit(w.now)
-	return changed
 }
 
 // refuse counts what is not a SIP message. It passes as it is and opens nothing.

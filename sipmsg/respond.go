@@ -92,6 +92,8 @@ func StatusText(status int) string {
 		return "Loop Detected"
 	case 483:
 		return "Too Many Hops"
+	case 488:
+		return "Not Acceptable Here"
 	case 487:
 		return "Request Terminated"
 	case 500:

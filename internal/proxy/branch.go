@@ -7,6 +7,7 @@ import (
 
 	"sipnatd/internal/transaction"
 	"sipnatd/internal/transport"
+	"sipnatd/nat"
 	"sipnatd/sipmsg"
 )
 
@@ -95,6 +96,11 @@ func (b *branch) next(status int, reason string) {
 		}
 		request, err := b.build()
 		b.giveUp(earlier, tried, left)
+		if err == errNoMedia && r.server != nil {
+			b.request = request
+			b.end(488, "", []byte(nat.NoMediaWarning))
+			return
+		}
 		if err != nil {
 			b.fail(500, "")
 			return
@@ -217,7 +223,10 @@ func (b *branch) Failed(_ *transaction.Client, err error) {
 
 // fail ends the branch with a response that we make up. It takes the same way as one
 // from the far side, so that media is closed by it, too.
-func (b *branch) fail(status int, reason string) {
+func (b *branch) fail(status int, reason string) { b.end(status, reason, nil) }
+
+// end is fail, with more header lines.
+func (b *branch) end(status int, reason string, headers []byte) {
 	if b.final {
 		return
 	}
@@ -231,7 +240,7 @@ func (b *branch) fail(status int, reason string) {
 		b.give(status, reason)
 		return
 	}
-	response := sipmsg.AppendResponse(nil, &m, status, reason, sipmsg.ResponseOptions{ToTag: r.tag()})
+	response := sipmsg.AppendResponse(nil, &m, status, reason, sipmsg.ResponseOptions{ToTag: r.tag(), Headers: headers})
 	if answer.Index(response) != nil {
 		b.give(status, reason)
 		return

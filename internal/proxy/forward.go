@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"errors"
 	"net/netip"
 	"strconv"
 
@@ -28,7 +29,12 @@ func cross(from, to Face) crossing {
 	return homeward
 }
 
-// build returns the request as it is sent to the branch's hop (section 16.6).
+// errNoMedia says that the request could have no media: the NAT engine opens none of
+// its streams.
+var errNoMedia = errors.New("no media")
+
+// build returns the request as it is sent to the branch's hop (section 16.6). It
+// returns one with errNoMedia, too, for the answer that ends it.
 func (b *branch) build() ([]byte, error) {
 	r := b.relay
 	p, m, e := r.proxy, &r.msg, &r.proxy.edits
@@ -41,6 +47,7 @@ func (b *branch) build() ([]byte, error) {
 			m = &p.msg
 		}
 	}
+	mute := way == homeward && p.mute(m)
 	e.Reset(m.Raw)
 	b.from, b.to = false, false
 	b.recordRoute = -1
@@ -63,6 +70,9 @@ func (b *branch) build() ([]byte, error) {
 	p.parts.Dialplan.Edit(m, e, way == outward)
 	e.FixContentLength(m)
 	out, err := e.Splice(make([]byte, 0, len(m.Raw)+512))
+	if mute && err == nil {
+		err = errNoMedia
+	}
 	if err != nil || way != outward {
 		return out, err
 	}
@@ -72,7 +82,16 @@ func (b *branch) build() ([]byte, error) {
 	if changed := p.media(&p.msg, true, r.from.Remote, b.hop.Remote, b.face.Local.Addr()); changed != nil {
 		out = bytes.Clone(changed)
 	}
+	if p.mute(m) {
+		return out, errNoMedia
+	}
 	return out, nil
+}
+
+// mute reports whether the NAT engine, which has just been given a request, lets it have
+// no media.
+func (p *Proxy) mute(m *sipmsg.Message) bool {
+	return (m.Method == sipmsg.MethodInvite || m.Method == sipmsg.MethodUpdate) && p.parts.Media.NoMedia() != ""
 }
 
 // vias puts our own Via in front (item 8), and the other new header lines behind those

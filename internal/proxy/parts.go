@@ -140,6 +140,9 @@ type Media interface {
 	// Handle returns the message with the session description that the other side may
 	// see, nil where it stays as it is.
 	Handle(p *nat.Packet) []byte
+	// NoMedia returns why the request that was handled last can have no media, though
+	// it asks for some; empty where it can.
+	NoMedia() string
 }
 
 // Side is a side of the border.

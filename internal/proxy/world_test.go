@@ -40,6 +40,7 @@ type world struct {
 	targets   map[string]string // of the dialplan, by user
 	refusals  []int
 	forbidden map[string]bool
+	noMedia   string // why requests can have none
 
 	names map[string]string // what stands in golden files for what is random
 }
@@ -229,6 +230,8 @@ func (w *world) Handle(p *nat.Packet) []byte {
 	}
 	return bytes.Replace(out, []byte(length), fmt.Appendf(nil, "Content-Length: %d\r\n", m.Body.Len()+len(public)-len(inside)), 1)
 }
+
+func (w *world) NoMedia() string { return w.noMedia }
 
 // random matches what the proxy makes up.
 var random = regexp.MustCompile(`z9hG4bK[0-9a-f]{32}|tag=[0-9a-z]{10,13}\b`)
