@@ -47,9 +47,10 @@ type Engine struct {
 	saved    saved     // the engine's own record
 	backlog  []backlog // records of an earlier process
 
-	changes []Change   // of the message that is being handled
-	dirty   []*mapping // whose wanted state may differ from the kernel's
-	stats   Stats
+	changes  []Change   // of the message that is being handled
+	dirty    []*mapping // whose wanted state may differ from the kernel's
+	unopened []*mapping // that the kernel has not taken
+	stats    Stats
 }
 
 // host counts what one inside host holds.
@@ -164,6 +165,7 @@ func (e *Engine) commit(now time.Time) {
 	if err := e.kernel.Apply(e.changes); err != nil {
 		e.stats.KernelErrors++
 		e.log.kernel(err)
+		e.missed(err)
 	}
 }
 

@@ -15,6 +15,7 @@ type Stats struct {
 	Calls          uint64 // begun
 	CallsTimedOut  uint64 // closed without a BYE
 	StreamsRefused uint64 // m-lines that got port 0
+	CallsRefused   uint64 // requests all of whose streams are
 	PortsExhausted uint64
 	LimitRefusals  uint64
 	KernelErrors   uint64

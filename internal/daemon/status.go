@@ -32,7 +32,7 @@ func (d *Daemon) reportStatus() {
 	stats, now := d.engine.Stats()
 	d.log.Info("holds", "bindings", now.Bindings, "calls", now.Calls, "mappings", now.Mappings, "transactions", now.Transactions)
 	d.log.Info("has seen", "messages", stats.Messages, "rewritten", stats.Rewritten, "calls", stats.Calls,
-		"calls timed out", stats.CallsTimedOut, "streams refused", stats.StreamsRefused,
+		"calls timed out", stats.CallsTimedOut, "streams refused", stats.StreamsRefused, "calls refused", stats.CallsRefused,
 		"out of ports", stats.PortsExhausted, "over limits", stats.LimitRefusals, "kernel refusals", stats.KernelErrors)
 	var reasons []any
 	for r, n := range stats.NotSIP {

@@ -128,9 +128,14 @@ func (k *Kernel) commit(now time.Time) error {
 	}
 	if nftErr != nil {
 		k.repairDue = true // the whole batch was refused: what it held is put in with the next tick
+		nftErr = &nat.StreamError{Err: nftErr}
 	}
 	if k.anchors.Len() > 0 {
-		trackErr = k.track.Commit(&k.anchors)
+		// Without an expectation media comes in as soon as some has gone out. Without
+		// room for a flow there is none.
+		if trackErr = k.track.Commit(&k.anchors); errors.Is(trackErr, conntrack.ErrTableFull) {
+			trackErr = &nat.StreamError{Err: trackErr}
+		}
 	}
 	return errors.Join(nftErr, trackErr)
 }
