@@ -31,10 +31,18 @@ func (p *page) QueueIn() []string  { return p.queue(inboundFlow) }
 func (p *page) QueueOut() []string { return p.queue(outboundFlow) }
 
 func (p *page) queue(flow string) []string {
-	statement := "queue to"
-	if p.Bypass {
-		statement = "queue flags bypass to"
+	if !p.Bypass {
+		return p.spread(flow, "queue to")
 	}
+	var lines []string
+	for _, line := range p.spread(flow, "queue to") {
+		lines = append(lines, "meta l4proto @serving "+line)
+	}
+	return append(lines, p.spread(flow, "queue flags bypass to")...)
+}
+
+// spread spreads flows over the queues by that statement.
+func (p *page) spread(flow, statement string) []string {
 	var lines []string
 	n := p.queues()
 	for i := range n - 1 {

@@ -16,6 +16,7 @@ import (
 
 	"sipnatd/internal/config"
 	"sipnatd/internal/daemon"
+	"sipnatd/internal/nft"
 	"sipnatd/internal/privilege"
 	"sipnatd/internal/report"
 )
@@ -225,5 +226,5 @@ func fate(f config.OnFailure) string {
 	if f == config.FailDrop {
 		return "is dropped until the next start (on_failure = drop)"
 	}
-	return "passes unchanged until the next start (on_failure = pass)"
+	return fmt.Sprintf("is dropped for up to %v, and passes unchanged from then on until the next start (on_failure = pass)", nft.ServingLease)
 }

@@ -42,7 +42,7 @@ var signallingSettings = []Setting{
 	}, {
 		Name: "on_failure", Kind: Choice, Default: string(FailPass), Reload: true, Essential: true,
 		Choices: []string{string(FailPass), string(FailDrop)},
-		Help:    "What becomes of SIP while no daemon runs: it passes unchanged (private addresses show), or it is dropped.",
+		Help:    "What becomes of SIP while no daemon runs: it passes unchanged (private addresses show), or it is dropped. For the first 15 seconds it is dropped in any case: a restart lets none pass, and what is lost is repeated.",
 		field:   func(c *Config) any { return &c.OnFailure },
 	}, {
 		Name: "sip_tcp", Kind: Switch, Default: "no", Essential: true,

@@ -65,7 +65,8 @@ type Kernel struct {
 	sweepDue  bool
 	repairDue bool
 	sweepNext time.Time // not before
-	renewed   time.Time
+	renewed   time.Time // anchors
+	served    time.Time // when SIP was last made to wait for the daemon
 
 	renewalFails bool // and has been reported
 }

@@ -354,6 +354,7 @@ func (k *Kernel) tick(now time.Time) (sweep bool) {
 	case k.repairDue:
 		k.repair(now)
 	}
+	k.serve(now)
 	if k.sweepDue && !now.Before(k.sweepNext) {
 		sweep, k.sweepDue = true, false
 	}
@@ -363,6 +364,19 @@ func (k *Kernel) tick(now time.Time) (sweep bool) {
 	k.renewed = now
 	k.renewAnchors(now)
 	return sweep
+}
+
+// serve has SIP wait for the daemon, or for the next one, though it may bypass the
+// queue.
+func (k *Kernel) serve(now time.Time) {
+	if !k.config.Bypass || now.Sub(k.served) < nft.ServingRenewal {
+		return
+	}
+	k.elements.Reset()
+	k.elements.Serve(nft.ServingLease)
+	if k.commitElements() == nil {
+		k.served = now
+	}
 }
 
 // renewAnchors keeps the expectations of all mappings alive.

@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Leases are kept within these bounds.
@@ -80,6 +82,8 @@ func (c cell) text(s shape) string {
 	switch s {
 	case endpoint:
 		return readEndpoint(c[:]).String()
+	case protocol:
+		return fmt.Sprintf("protocol %d", c[0])
 	case hostPair:
 		return host + " . " + readEndpoint(c[4:]).String()
 	}
@@ -155,6 +159,12 @@ func (b *Batch) OpenSource(inside netip.AddrPort, lease time.Duration) {
 // CloseSource ends OpenSource.
 func (b *Batch) CloseSource(inside netip.AddrPort) {
 	b.drop(setOpen, b.endpoint(inside), cell{})
+}
+
+// Serve says that a daemon listens on the queues, or will again before lease is over:
+// SIP that comes meanwhile waits for it, or is dropped, even where Config.Bypass is set.
+func (b *Batch) Serve(lease time.Duration) {
+	b.put(setServing, cell{unix.IPPROTO_UDP}, cell{}, lease)
 }
 
 func (b *Batch) put(s set, key, data cell, lease time.Duration) {

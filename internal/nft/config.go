@@ -34,8 +34,8 @@ type Config struct {
 	// HairpinRouter translates inside hosts that send to a public stream, too.
 	HairpinRouter bool
 
-	// Bypass lets SIP pass unchanged while no daemon listens on the queue. It is
-	// dropped otherwise.
+	// Bypass lets SIP pass unchanged while no daemon listens on the queue, once
+	// [ServingLease] is over. It is dropped otherwise.
 	Bypass bool
 
 	// Helper names a conntrack helper for UDP that the flows of SIP and media are

@@ -3,6 +3,7 @@ package nft
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -38,6 +39,8 @@ func elementsOf(t *testing.T, table *Table, s set) []string {
 	var all []string
 	text := func(b []byte) string {
 		switch len(b) {
+		case 1:
+			return fmt.Sprint("protocol ", b[0])
 		case 4:
 			return netip.AddrFrom4([4]byte(b)).String()
 		case 12:
@@ -460,6 +463,11 @@ func TestOpenForeign(t *testing.T) {
 			flags timeout
 			elements = { 10.1.0.2 timeout 1h }
 		}
+		set serving {
+			type inet_proto
+			flags timeout
+			elements = { udp timeout 15s expires 14s }
+		}
 		set novelty {
 			type ipv4_addr
 		}
@@ -476,6 +484,7 @@ func TestOpenForeign(t *testing.T) {
 		mapStreams:  {"198.51.100.1:7070 : 10.1.0.2:4000"},
 		mapBindings: {"198.51.100.1:5060 : 10.1.0.2:5060"},
 		setBound:    {"198.51.100.1:5060"},
+		setServing:  {"protocol 17"},
 	})
 	wantLease(t, table, mapStreams, 59*time.Minute)
 	wantLease(t, table, setBound, 58*time.Minute)

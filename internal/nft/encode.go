@@ -172,6 +172,7 @@ func (e *encoder) cell(kind uint16, c *cell, s shape) {
 	e.attribute(kind|unix.NLA_F_NESTED, unix.SizeofNlAttr+size)
 	e.attribute(unix.NFTA_DATA_VALUE, size)
 	e.out = append(e.out, c[:size]...)
+	e.pad()
 }
 
 // nest starts an attribute that holds others; close ends it.

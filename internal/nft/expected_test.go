@@ -51,6 +51,7 @@ func TestBoundInput(t *testing.T) {
 	cfg := w.config()
 	cfg.Bypass = true
 	table := open(t, cfg)
+	idle(t)
 	a := w.host(w.phone, phone+":5060")
 	b, c := w.host(w.provider, provider+":5061"), w.host(w.provider, stranger+":5061")
 	lease(t, table, func(b *Batch) {

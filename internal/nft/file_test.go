@@ -110,8 +110,13 @@ func TestFile(t *testing.T) {
 			nftRun(t, "delete table ip sipnatd")
 
 			open(t, cfg)
+			statements := cfg.queues()
+			if cfg.Bypass {
+				idle(t)
+				statements *= 2
+			}
 			if !f.NativeQueue {
-				for range cfg.queues() {
+				for range statements {
 					deleteLastRule(t, chainDivertIn)
 					deleteLastRule(t, chainDivertOut)
 				}

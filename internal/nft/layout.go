@@ -59,6 +59,7 @@ const (
 	setGuarded
 	setSources
 	setOpen
+	setServing
 
 	// Filled by the guard chain itself.
 	setStrays
@@ -67,7 +68,21 @@ const (
 )
 
 // firstLeased and lastLeased bound the sets whose elements the daemon leases.
-const firstLeased, lastLeased = setSignalling, setOpen
+const firstLeased, lastLeased = setSignalling, setServing
+
+// ServingLease is how long SIP is dropped at most when a daemon ends without a
+// successor, though [Config.Bypass] is set; ServingRenewal is how often a daemon that
+// runs has to take the lease anew ([Batch.Serve]). A restart has the time between the
+// two, 10 s, at the least, which is enough to replace a package.
+//
+// Who sends SIP repeats it after 0.5, 1.5, 3.5, 7.5 and 15.5 s, and gives up after 32 s
+// (RFC 3261, sections 17.1.1.2 and 17.1.2.2): a daemon that is back at once costs a
+// caller half a second, and where none comes back the last repetitions still pass
+// unchanged, as Bypass promises.
+const (
+	ServingLease   = 15 * time.Second
+	ServingRenewal = 5 * time.Second
+)
 
 // straySize and strayAge bound what the guard remembers of the hosts that it
 // turned away.
@@ -82,6 +97,7 @@ type shape uint8
 const (
 	none     shape = iota
 	ifname         // interface name, 16 bytes
+	protocol       // of the transport layer
 	service        // port
 	address        // address
 	endpoint       // address . port
@@ -93,6 +109,8 @@ func (s shape) size() int {
 	switch s {
 	case ifname:
 		return unix.IFNAMSIZ
+	case protocol:
+		return 1
 	case service:
 		return 2
 	case address:
@@ -110,6 +128,8 @@ func (s shape) datatypes() []nftables.SetDatatype {
 	switch s {
 	case ifname:
 		return []nftables.SetDatatype{nftables.TypeIFName}
+	case protocol:
+		return []nftables.SetDatatype{nftables.TypeInetProto}
 	case service:
 		return []nftables.SetDatatype{nftables.TypeInetService}
 	case address:
@@ -157,6 +177,7 @@ func (s set) spec() setSpec {
 		setGuarded:    {name: "guarded", key: endpoint, leased: true},
 		setSources:    {name: "sources", key: hostPair, leased: true},
 		setOpen:       {name: "open", key: endpoint, leased: true},
+		setServing:    {name: "serving", key: protocol, leased: true},
 		setStrays:     {name: "strays", key: hostPair, leased: true, dynamic: true},
 	}[s]
 }

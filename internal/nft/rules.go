@@ -1,5 +1,7 @@
 package nft
 
+import "github.com/google/nftables/expr"
+
 // The rules, each under the line of nft that it stands for.
 
 // prerouting translates public endpoints to inside ones. It sees the first packet
@@ -217,22 +219,36 @@ func markSIP(c Config) []rule {
 	return []rule{setDSCP(c.SIPDSCP)}
 }
 
-// queue spreads flows over the queues. flow loads a key that is the same in both
+// queue hands a packet to the daemon. While none listens, the packet may bypass it; but
+// not when one has been listening a moment ago. That one is being restarted, SIP is
+// repeated, and what passed meanwhile would show private addresses, and set up calls
+// without audio.
+func queue(c Config, f Features, flow rule) []rule {
+	var rules []rule
+	if c.Bypass {
+		// meta l4proto @serving queue to 5060
+		rules = spread(c, f, join(meta(expr.MetaKeyL4PROTO), in(setServing)), flow, false)
+	}
+	// queue flags bypass to 5060
+	return append(rules, spread(c, f, nil, flow, c.Bypass)...)
+}
+
+// spread spreads flows over the queues. flow loads a key that is the same in both
 // directions of a flow, the inside endpoint first; the kernel's own way
 // (queue 0-3) knows only addresses and would put a whole trunk into one queue.
-func queue(c Config, f Features, flow rule) []rule {
+func spread(c Config, f Features, when, flow rule, bypass bool) []rule {
 	n := c.queues()
 	if n == 1 || !f.Hash {
 		// queue flags bypass to 5060
 		// queue flags bypass to 5060-5063
-		return []rule{toQueue(c.QueueFirst, uint16(n), c.Bypass, f)}
+		return []rule{join(when, toQueue(c.QueueFirst, uint16(n), bypass, f))}
 	}
 	var rules []rule
 	for i := range n - 1 {
 		// jhash ip saddr . udp sport . ip daddr . udp dport mod 4 seed 0x13c4 0 queue flags bypass to 5060
-		rules = append(rules, join(udp(), flow, hashIs(uint32(n), uint32(i)),
-			toQueue(c.QueueFirst+uint16(i), 1, c.Bypass, f)))
+		rules = append(rules, join(when, udp(), flow, hashIs(uint32(n), uint32(i)),
+			toQueue(c.QueueFirst+uint16(i), 1, bypass, f)))
 	}
 	// queue flags bypass to 5063
-	return append(rules, toQueue(c.QueueFirst+uint16(n)-1, 1, c.Bypass, f))
+	return append(rules, join(when, toQueue(c.QueueFirst+uint16(n)-1, 1, bypass, f)))
 }

@@ -86,7 +86,20 @@ func (t *Table) Install(cfg Config) error {
 			t.log.Warn("SIP over TCP passes unseen: rules cannot ask for a route (nft_fib_ipv4)", "error", err)
 			cfg.RedirectPort = 0
 		}
+//
+// Where SIP may bypass the queue, [ServingLease] begins: who calls Install listens
+// there, or will at once.
 	}
+	if err := t.replaceRules(cfg); err != nil || !cfg.Bypass {
+		return err
+	}
+	var b Batch
+	b.Serve(ServingLease)
+	return t.Commit(&b)
+}
+
+// replaceRules installs the table.
+func (t *Table) replaceRules(cfg Config) error {
 	return t.install(cfg)
 }
 

@@ -3,6 +3,7 @@ package nft
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net/netip"
 	"sync"
@@ -314,8 +315,83 @@ func TestBypass(t *testing.T) {
 
 	cfg.Bypass = true
 	must(t, table.Install(cfg))
+	idle(t)
 	a.send(provider+":5060", "passes")
 	b.receive(public+":5060", "passes")
+}
+
+// idle ends the time in which SIP waits for the next daemon.
+func idle(t *testing.T) {
+	t.Helper()
+	nftRun(t, "flush set ip sipnatd serving")
+}
+
+// TestServing: SIP that may bypass the queue does not for as long as a daemon has just
+// been serving, in both directions, and however flows are spread.
+func TestServing(t *testing.T) {
+	for _, queues := range []uint16{1, 3} {
+		t.Run(fmt.Sprint(queues, " queues"), func(t *testing.T) {
+			w := newWorld(t)
+			cfg := w.config()
+			cfg.Bypass, cfg.Queues = true, queues
+			table := open(t, cfg)
+			type pair struct{ phone, far *host }
+			var pairs []pair // of as many flows that some go to each queue
+			for port := range 8 {
+				pairs = append(pairs, pair{w.host(w.phone, fmt.Sprint(phone, ":", 5000+port)), w.host(w.provider, fmt.Sprint(provider, ":", 5000+port))})
+			}
+			cfg.SIPPorts = nil
+			for port := range uint16(8) {
+				cfg.SIPPorts = append(cfg.SIPPorts, 5000+port)
+			}
+			must(t, table.Install(cfg))
+			lost := func(text string) {
+				for _, p := range pairs {
+					p.phone.send(p.far.addr.String(), text)
+				}
+				mark, far := w.host(w.phone, phone+":4000"), w.host(w.provider, provider+":4000")
+				defer mark.conn.Close()
+				defer far.conn.Close()
+				mark.send(far.addr.String(), "mark")
+				far.receive(public+":4000", "mark")
+				for _, p := range pairs {
+					p.far.silent()
+				}
+			}
+			lost("just installed")
+			lease(t, table, func(b *Batch) { b.Serve(time.Second) }) // however long it was
+			must(t, await(func() bool { return elementsOf(t, table, setServing) == nil }))
+			for _, p := range pairs {
+				p.phone.send(p.far.addr.String(), "out")
+				p.far.receive(fmt.Sprint(public, ":", p.phone.addr.Port()), "out")
+				p.far.send(fmt.Sprint(public, ":", p.phone.addr.Port()), "in")
+				p.phone.receive(p.far.addr.String(), "in")
+			}
+			lease(t, table, func(b *Batch) { b.Serve(time.Minute) })
+			lost("again")
+			for _, p := range pairs {
+				p.far.send(fmt.Sprint(public, ":", p.phone.addr.Port()), "in again")
+			}
+			other, far := w.host(w.phone, phone+":4001"), w.host(w.provider, provider+":4001")
+			other.send(far.addr.String(), "mark")
+			far.receive(public+":4001", "mark")
+			far.send(public+":4001", "mark")
+			other.receive(far.addr.String(), "mark")
+			for _, p := range pairs {
+				p.phone.silent()
+			}
+		})
+	}
+}
+
+// await waits until something is so.
+func await(so func() bool) error {
+	for deadline := time.Now().Add(10 * time.Second); !so(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			return errors.New("it has not come about in 10 s")
+		}
+	}
+	return nil
 }
 
 // TestQueues: flows are spread over the queues, and each has one queue for both
@@ -366,6 +442,7 @@ func TestBinding(t *testing.T) {
 			cfg := w.config()
 			cfg.SIPPeers, cfg.AcceptAny, cfg.Bypass = test.config.SIPPeers, test.config.AcceptAny, true
 			table := open(t, cfg)
+			idle(t)
 			a := w.host(w.phone, phone+":5060")
 			mark := w.host(w.phone, phone+":4000")
 			b, c := w.host(w.provider, provider+":5061"), w.host(w.provider, stranger+":5061")
@@ -407,6 +484,7 @@ func TestStrangers(t *testing.T) {
 	cfg := w.config()
 	cfg.AcceptAny, cfg.Bypass = true, true
 	table := open(t, cfg)
+	idle(t)
 	a := w.host(w.phone, phone+":5060")
 	b, c := w.host(w.provider, provider+":5060"), w.host(w.provider, stranger+":5060")
 	lease(t, table, func(b *Batch) {
