@@ -4,6 +4,8 @@ import (
 	"context"
 	"log/slog"
 	"os"
+	"runtime"
+	"runtime/metrics"
 	"syscall"
 
 	"sipnatd/internal/config"
@@ -34,6 +36,9 @@ func (d *Daemon) reportStatus() {
 	d.log.Info("has seen", "messages", stats.Messages, "rewritten", stats.Rewritten, "calls", stats.Calls,
 		"calls timed out", stats.CallsTimedOut, "streams refused", stats.StreamsRefused, "calls refused", stats.CallsRefused,
 		"out of ports", stats.PortsExhausted, "over limits", stats.LimitRefusals, "kernel refusals", stats.KernelErrors)
+	heap := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
+	metrics.Read(heap)
+	d.log.Info("process", "goroutines", runtime.NumGoroutine(), "heap", heap[0].Value.Uint64())
 	var reasons []any
 	for r, n := range stats.NotSIP {
 		if n > 0 {
@@ -56,6 +61,11 @@ func (d *Daemon) reportStatus() {
 	}
 	if drops, err := d.table.GuardDrops(); err == nil {
 		d.log.Info("guard", "packets dropped", drops)
+	}
+	if strangers, err := d.table.StrangerDrops(); err == nil {
+		if floods, err := d.table.FloodDrops(); err == nil {
+			d.log.Info("limits", "packets of strangers dropped", strangers, "of hosts that send too much", floods)
+		}
 	}
 	if drops, err := d.table.BoundDrops(); err == nil {
 		d.log.Info("bindings", "packets of strangers dropped", drops)

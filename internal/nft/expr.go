@@ -194,9 +194,11 @@ func statusExpected() rule {
 	return anyBit(&expr.Ct{Key: expr.CtKeySTATUS, Register: reg0}, ipsExpected)
 }
 
-func limitOver(perSecond uint64, burst uint32) rule {
-	return rule{&expr.Limit{Type: expr.LimitTypePkts, Rate: perSecond, Over: true, Unit: expr.LimitTimeSecond, Burst: burst}}
+func (r rate) over() *expr.Limit {
+	return &expr.Limit{Type: expr.LimitTypePkts, Rate: r.perSecond, Over: true, Unit: expr.LimitTimeSecond, Burst: r.burst}
 }
+
+func limitOver(r rate) rule { return rule{r.over()} }
 
 func counterNamed(name string) rule {
 	return rule{&expr.Objref{Type: unix.NFT_OBJECT_COUNTER, Name: name}}
@@ -209,13 +211,23 @@ func setHelper(name string) rule {
 
 // updateCounted adds the key to s, or counts and renews it. When the set is full
 // the rule ends here.
-func updateCounted(s set) rule {
+func updateCounted(s set) rule { return onSet(s, &expr.Counter{}) }
+
+// updateLimited adds the key to s, or renews it, and matches when it is over the rate,
+// of which each key has its own; not when the set is full.
+func updateLimited(s set, r rate) rule { return onSet(s, r.over()) }
+
+func onSet(s set, state expr.Any) rule {
 	return rule{&expr.Dynset{SrcRegKey: reg0, SetName: s.String(), Operation: unix.NFT_DYNSET_OP_UPDATE,
-		Exprs: []expr.Any{&expr.Counter{}}}}
+		Exprs: []expr.Any{state}}}
 }
 
 func accept() rule { return rule{&expr.Verdict{Kind: expr.VerdictAccept}} }
 func drop() rule   { return rule{&expr.Verdict{Kind: expr.VerdictDrop}} }
+
+func jumpTo(chain string) rule {
+	return rule{&expr.Verdict{Kind: expr.VerdictJump, Chain: chain}}
+}
 
 func goTo(chain string) rule {
 	return rule{&expr.Verdict{Kind: expr.VerdictGoto, Chain: chain}}

@@ -17,10 +17,11 @@ const (
 	guardDrops    = "guard_drops"
 	strangerDrops = "stranger_drops"
 	boundDrops    = "bound_drops"
+	floodDrops    = "flood_drops"
 )
 
 // counters lists them.
-var counters = [...]string{guardDrops, strangerDrops, boundDrops}
+var counters = [...]string{guardDrops, strangerDrops, boundDrops, floodDrops}
 
 // Chains.
 const (
@@ -36,6 +37,8 @@ const (
 	chainDivertIn  = "divert_in"
 	chainDivertOut = "divert_out"
 	chainHelper    = "helper"
+	chainStrangers = "strangers"
+	chainFlood     = "flood"
 	chainRedirect  = "join_tcp"
 )
 
@@ -61,8 +64,12 @@ const (
 	setOpen
 	setServing
 
-	// Filled by the guard chain itself.
+	// Filled by the rules themselves.
 	setStrays
+	setUnknown
+	setNewcomers
+	setSenders
+	setFloods
 
 	numSets
 )
@@ -84,11 +91,15 @@ const (
 	ServingRenewal = 5 * time.Second
 )
 
-// straySize and strayAge bound what the guard remembers of the hosts that it
-// turned away.
+// What the rules remember of hosts: how many there are at most, and for how long after
+// their last packet. Strays and floods are for the log. The others hold rates; a host that
+// does not fit in is limited only together with all others.
 const (
-	straySize = 1024
-	strayAge  = time.Minute
+	straySize, strayAge       = 1024, time.Minute
+	floodSize, floodAge       = 1024, time.Minute
+	unknownSize, unknownAge   = 4096, 10 * time.Second
+	newcomerSize, newcomerAge = 4096, 10 * time.Second
+	senderSize, senderAge     = 16384, 10 * time.Second
 )
 
 // shape is the type of a set's key or data.
@@ -179,6 +190,10 @@ func (s set) spec() setSpec {
 		setOpen:       {name: "open", key: endpoint, leased: true},
 		setServing:    {name: "serving", key: protocol, leased: true},
 		setStrays:     {name: "strays", key: hostPair, leased: true, dynamic: true},
+		setUnknown:    {name: "unknown", key: address, leased: true, dynamic: true},
+		setNewcomers:  {name: "newcomers", key: address, leased: true, dynamic: true},
+		setSenders:    {name: "senders", key: address, leased: true, dynamic: true},
+		setFloods:     {name: "floods", key: address, leased: true, dynamic: true},
 	}[s]
 }
 
@@ -203,9 +218,17 @@ func (s set) declare(t *nftables.Table) *nftables.Set {
 		d.IsMap = true
 		d.DataType = spec.data.datatype()
 	}
-	if s == setStrays {
-		d.Size = straySize
-		d.Timeout = strayAge
+	switch s {
+	case setStrays:
+		d.Size, d.Timeout = straySize, strayAge
+	case setUnknown:
+		d.Size, d.Timeout = unknownSize, unknownAge
+	case setNewcomers:
+		d.Size, d.Timeout = newcomerSize, newcomerAge
+	case setSenders:
+		d.Size, d.Timeout = senderSize, senderAge
+	case setFloods:
+		d.Size, d.Timeout = floodSize, floodAge
 	}
 	return d
 }
@@ -256,6 +279,8 @@ func chains(c Config, f Features) []chain {
 		{name: chainGuard, rules: guard(c)},
 		{name: chainDivertIn, rules: divertIn(c, f)},
 		{name: chainDivertOut, rules: divertOut(c, f)},
+		{name: chainStrangers, rules: strangers()},
+		{name: chainFlood, rules: flood()},
 		{name: chainHelper, rules: helper(c)},
 		{name: chainRedirect, rules: redirect(c)},
 	}

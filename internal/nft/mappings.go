@@ -1,8 +1,10 @@
 package nft
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/google/nftables"
@@ -89,9 +91,13 @@ func (t *Table) readHosts(s set) (map[netip.AddrPort][]netip.Addr, error) {
 // GuardDrops is how many packets the guard has dropped since the table was made.
 func (t *Table) GuardDrops() (packets uint64, err error) { return t.counter(guardDrops) }
 
-// StrangerDrops is how many first packets of unknown outside hosts were dropped
-// for coming too fast.
+// StrangerDrops is how many packets of unknown outside hosts were dropped for coming
+// too fast.
 func (t *Table) StrangerDrops() (packets uint64, err error) { return t.counter(strangerDrops) }
+
+// FloodDrops is how many packets were dropped since their host sent more than any may,
+// strangers aside.
+func (t *Table) FloodDrops() (packets uint64, err error) { return t.counter(floodDrops) }
 
 // BoundDrops is how many packets to bindings' public endpoints were dropped, since
 // they came from hosts that are no peers.
@@ -149,6 +155,34 @@ func (t *Table) Strays() ([]Stray, error) {
 		strays = append(strays, s)
 	}
 	return strays, nil
+}
+
+// Flood is a host that has sent more SIP within the last minute than any may.
+type Flood struct {
+	Host    netip.Addr
+	Packets uint64 // that were dropped, in all
+}
+
+// Floods tells who has sent more SIP within the last minute than any host may, up to
+// 1024 of them, those with the most drops first. They may be inside or outside; of
+// strangers nothing is noted.
+func (t *Table) Floods() ([]Flood, error) {
+	elems, err := t.read(setFloods)
+	if err != nil {
+		return nil, err
+	}
+	floods := make([]Flood, 0, len(elems))
+	for _, e := range elems {
+		f := Flood{Host: netip.AddrFrom4([4]byte(e.Key))}
+		if e.Counter != nil {
+			f.Packets = e.Counter.Packets
+		}
+		floods = append(floods, f)
+	}
+	slices.SortFunc(floods, func(a, b Flood) int {
+		return cmp.Or(cmp.Compare(b.Packets, a.Packets), a.Host.Compare(b.Host))
+	})
+	return floods, nil
 }
 
 // reads bounds how often a set is read for one answer.

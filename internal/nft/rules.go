@@ -188,26 +188,79 @@ func guard(c Config) []rule {
 		join(counterNamed(guardDrops), drop()))
 }
 
-// Rate limit of the first packets of flows from hosts that nobody inside knows.
-const (
-	strangerRate  = 100 // packets per second
-	strangerBurst = 200 // packets
+// rate is a limit, with a burst that it does not count.
+type rate struct {
+	perSecond uint64 // packets
+	burst     uint32 // packets
+}
+
+// How much SIP is looked at, so that whoever sends too much is late himself, and nobody
+// else. A host is what has one address.
+//
+// senderRate is that of a trunk with 200 calls a second, five messages each, which is
+// more than ports for their media; the burst leaves half of the queue
+// (divert.DefaultMaxLen) to others.
+//
+// A packet that begins a flow from outside can be anybody's in the name of anybody. A
+// provider begins a flow to each phone that has been silent for minutes, and goes on in
+// it when the phone answers; newFlowRate keeps what is forged from using up the
+// provider's senderRate, which flows need that are there already.
+//
+// Strangers are those outside whom nobody inside knows. They get what is left: one of
+// them half of what all may begin, and those who were answered, as the remote phones of
+// a PBX behind a forward are, something of their own.
+var (
+	senderRate         = rate{1000, 500}
+	newFlowRate        = rate{100, 200}
+	strangerRate       = rate{50, 100}
+	strangersRate      = rate{100, 200} // of all that begin a flow
+	strangersKnownRate = rate{400, 400} // of all that were answered
 )
 
 // divertIn hands SIP from outside to the daemon.
 func divertIn(c Config, f Features) []rule {
 	rules := []rule{
-		// ct state related,new ip saddr != @known ip saddr != @sip_peers
-		//	limit rate over 100/second burst 200 packets counter name "stranger_drops" drop
-		join(stateNewRelated(), saddr(), notIn(setKnown), saddr(), notIn(setSIPPeers),
-			limitOver(strangerRate, strangerBurst), counterNamed(strangerDrops), drop()),
+		// ip saddr != @known ip saddr != @sip_peers jump strangers
+		join(saddr(), notIn(setKnown), saddr(), notIn(setSIPPeers), jumpTo(chainStrangers)),
+		// ct state related,new update @newcomers { ip saddr limit rate over 100/second burst 200 packets } goto flood
+		join(stateNewRelated(), saddr(), updateLimited(setNewcomers, newFlowRate), goTo(chainFlood)),
 	}
-	return append(append(rules, markSIP(c)...), queue(c, f, daddrDportSaddrSport())...)
+	rules = append(append(rules, fairly()), markSIP(c)...)
+	return append(rules, queue(c, f, daddrDportSaddrSport())...)
 }
 
 // divertOut hands SIP from inside to the daemon.
 func divertOut(c Config, f Features) []rule {
-	return append(markSIP(c), queue(c, f, saddrSportDaddrDport())...)
+	rules := append([]rule{fairly()}, markSIP(c)...)
+	return append(rules, queue(c, f, saddrSportDaddrDport())...)
+}
+
+// fairly limits each host.
+func fairly() rule {
+	// update @senders { ip saddr limit rate over 1000/second burst 500 packets } goto flood
+	return join(saddr(), updateLimited(setSenders, senderRate), goTo(chainFlood))
+}
+
+// strangers limits the hosts that nobody inside knows, each and all together.
+func strangers() []rule {
+	return []rule{
+		// update @unknown { ip saddr limit rate over 50/second burst 100 packets } counter name "stranger_drops" drop
+		join(saddr(), updateLimited(setUnknown, strangerRate), counterNamed(strangerDrops), drop()),
+		// ct state established limit rate over 400/second burst 400 packets counter name "stranger_drops" drop
+		join(stateEstablished(), limitOver(strangersKnownRate), counterNamed(strangerDrops), drop()),
+		// ct state related,new limit rate over 100/second burst 200 packets counter name "stranger_drops" drop
+		join(stateNewRelated(), limitOver(strangersRate), counterNamed(strangerDrops), drop()),
+	}
+}
+
+// flood notes for the log who sends too much.
+func flood() []rule {
+	return []rule{
+		// update @floods { ip saddr counter }
+		join(saddr(), updateCounted(setFloods)),
+		// counter name "flood_drops" drop
+		join(counterNamed(floodDrops), drop()),
+	}
 }
 
 // markSIP comes before the queue: the daemon keeps the header that it is given.

@@ -477,57 +477,6 @@ func TestBinding(t *testing.T) {
 	}
 }
 
-// TestStrangers: first packets of hosts that nobody knows come through at a limited
-// rate; peers and answers are not held up.
-func TestStrangers(t *testing.T) {
-	w := newWorld(t)
-	cfg := w.config()
-	cfg.AcceptAny, cfg.Bypass = true, true
-	table := open(t, cfg)
-	idle(t)
-	a := w.host(w.phone, phone+":5060")
-	b, c := w.host(w.provider, provider+":5060"), w.host(w.provider, stranger+":5060")
-	lease(t, table, func(b *Batch) {
-		b.MapBinding(a.addr, ap(public+":5060"), time.Hour)
-		b.AllowPeer(far1, ap(public+":5060"), time.Hour)
-	})
-	// In portions that no queue on the way is too short for.
-	const flood, portion = 2000, 100
-	start := time.Now()
-	passed := 0
-	buf := make([]byte, 100)
-	for range flood / portion {
-		for range portion {
-			c.send(public+":5060", "flood")
-		}
-		b.send(public+":5060", "a peer")
-		for {
-			must(t, a.conn.SetReadDeadline(time.Now().Add(10*time.Second)))
-			n, err := a.conn.Read(buf)
-			must(t, err)
-			if string(buf[:n]) == "a peer" {
-				break
-			}
-			passed++
-		}
-	}
-	most := strangerBurst + strangerRate*int(time.Since(start)/time.Second+1)
-	if passed < strangerBurst || passed > most {
-		t.Errorf("%d of %d packets of a stranger passed, want %d to %d", passed, flood, strangerBurst, most)
-	}
-	if n, err := table.StrangerDrops(); int(n) != flood-passed || err != nil {
-		t.Errorf("%d counted as dropped, %v, want %d", n, err, flood-passed)
-	}
-	// Once answered it is a stranger no more.
-	a.send(c.addr.String(), "answer")
-	c.receive(public+":5060", "answer")
-	for i := range 2 * strangerBurst {
-		text := fmt.Sprint(i)
-		c.send(public+":5060", text)
-		a.receive(stranger+":5060", text)
-	}
-}
-
 // TestHairpin: hairpin = router translates between two inside hosts, both ways.
 func TestHairpin(t *testing.T) {
 	w := newWorld(t)
