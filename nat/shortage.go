@@ -91,7 +91,7 @@ func (e *Engine) refuseMute(w *Worker, outbound bool) {
 func (w *Worker) explainRefusal() {
 	m := &w.msg
 	for _, h := range m.Headers {
-		if sipmsg.EqualFold(m.Bytes(h.Name), "Unsupported") && bytes.Contains(m.Bytes(h.Value), []byte(noMedia)) {
+		if sipmsg.EqualFold(m.Bytes(h.Name), "unsupported") && bytes.Contains(m.Bytes(h.Value), []byte(noMedia)) {
 			w.edits.Replace(sipmsg.Span{Hi: m.Headers[0].Line.Lo}, notAcceptable)
 			w.edits.Replace(h.Line, []byte(NoMediaWarning))
 			return
