@@ -4,6 +4,9 @@
 # make packages builds build/packages/*: .deb, .rpm, .apk, .ipk
 # make test     everything that must pass, on a fresh Debian or Ubuntu with Go; as root
 # make test-vm  kernel and end-to-end tests again, on Debian's stock kernels; as root
+# make test-race  the end-to-end tests again, the daemon under the race detector; as root
+# make soak     calls come and go for SOAK (30m), and nothing may grow; as root
+# make fuzz-short  every fuzz target for FUZZTIME
 # make demo     a call through a firewall of namespaces, shown step by step; as root
 #
 # E2E_RUN=pattern chooses end-to-end tests, for "make test" and "make test-vm".
@@ -34,6 +37,9 @@ E2E_PARALLEL ?= 4
 
 # How long "make fuzz-short" runs each target.
 FUZZTIME ?= 10s
+
+# How long "make soak" takes. SIPNATD_SOAK_FAULTS=1 has the daemon killed now and then.
+SOAK ?= 30m
 
 VERSION := $(shell scripts/version)
 
@@ -121,6 +127,21 @@ bench:
 .PHONY: fuzz-short
 fuzz-short:
 	scripts/fuzz $(FUZZTIME)
+
+# The samples, the logs and SIPp's statistics are in build/soak afterwards.
+.PHONY: soak
+soak: build
+	CGO_ENABLED=0 SIPNATD_BIN=$(DAEMON) SIPNATD_SOAK=$(SOAK) SIPNATD_LAB_OUT=$(CURDIR)/build/soak \
+		$(GO) test -count=1 -timeout 3h -v -run '^TestSoak$$' ./internal/lab/e2e
+
+# With cgo, which the race detector needs: tests that drop privileges are left out, as
+# that works without it only.
+.PHONY: test-race
+test-race:
+	@echo "=== end-to-end tests, the daemon under the race detector"
+	CGO_ENABLED=1 $(GO) build -race -o $(DAEMON)-race ./cmd/sipnatd
+	CGO_ENABLED=0 SIPNATD_BIN=$(DAEMON)-race SIPNATD_LAB_SLOW=3 $(GO) test -count=1 -timeout 40m \
+		-parallel $(E2E_PARALLEL) $${E2E_RUN:+-run "$$E2E_RUN"} ./internal/lab/e2e
 
 .PHONY: demo
 demo:

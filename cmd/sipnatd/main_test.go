@@ -248,7 +248,7 @@ func TestEmptyConfiguration(t *testing.T) {
 	}
 
 	d.signal(syscall.SIGUSR1)
-	for _, line := range []string{"msg=holds", `msg="has seen"`, "passed untouched", "msg=queue", "msg=guard"} {
+	for _, line := range []string{"msg=holds", `msg="has seen"`, "passed untouched", "msg=queue", "msg=guard", "msg=process"} {
 		d.says(line)
 	}
 	d.signal(syscall.SIGHUP)

@@ -166,6 +166,17 @@ func (c *Capture) Mark() int { return len(c.Packets()) }
 // Since is what was captured after the mark.
 func (c *Capture) Since(mark int) []*Packet { return c.Packets()[mark:] }
 
+// Take is what was captured since it was called the last time, and is forgotten: all
+// marks are void. What came in fragments or segments and is not whole yet, stays.
+func (c *Capture) Take() []*Packet {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.drain()
+	taken := c.packets
+	c.packets, c.frames = nil, nil
+	return taken
+}
+
 // Wait waits until the packets captured after the mark satisfy done.
 func (c *Capture) Wait(mark int, timeout time.Duration, done func([]*Packet) bool) error {
 	deadline := time.After(timeout)

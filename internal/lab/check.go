@@ -28,9 +28,17 @@ func (l *Lab) JudgeFromHere() {
 	l.judgeInside, l.judgeWire = l.Inside.Mark(), l.Wire.Mark()
 }
 
+// JudgeAndForget is CheckWire's finding in what was captured since the last call, and
+// forgets that: for labs that run so long that their captures would fill the memory.
+// They must be Leaky, or the end judges the rest again.
+func (l *Lab) JudgeAndForget() []string { return l.judge(l.Inside.Take(), l.Wire.Take()) }
+
 // WireFaults is CheckWire's finding.
 func (l *Lab) WireFaults() []string {
-	inside, wire := l.Inside.Since(l.judgeInside), l.Wire.Since(l.judgeWire)
+	return l.judge(l.Inside.Since(l.judgeInside), l.Wire.Since(l.judgeWire))
+}
+
+func (l *Lab) judge(inside, wire []*Packet) []string {
 	faults := Leaks(wire)
 	faults = append(faults, damaged("outside", wire)...)
 	faults = append(faults, damaged("inside", inside)...)

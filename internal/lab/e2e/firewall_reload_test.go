@@ -25,8 +25,10 @@ func reload(l *lab.Lab) {
 // converse has both sides of a call send RTP in real time; the returned function
 // ends that, and reports whether each has heard every packet of the other, from
 // where it was told.
-func (d *duo) converse() (stop func()) {
-	const interval = 5 * time.Millisecond
+func (d *duo) converse() (stop func()) { return d.converseEvery(5 * time.Millisecond) }
+
+// converseEvery is converse with a packet of RTP, each way, in an interval.
+func (d *duo) converseEvery(interval time.Duration) (stop func()) {
 	d.alice.rtp.Forget()
 	d.bob.rtp.Forget()
 	end := []func(){

@@ -195,7 +195,7 @@ func loadProxy(t *testing.T, tcp bool) {
 }
 
 // residentMemory is what the daemon has in memory, in bytes.
-func residentMemory(t *testing.T, d *lab.Daemon) int64 {
+func residentMemory(t lab.TB, d *lab.Daemon) int64 {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", d.Cmd.Process.Pid))
 	fields := strings.Fields(string(text))
 	if err != nil || len(fields) < 2 {
@@ -207,11 +207,11 @@ func residentMemory(t *testing.T, d *lab.Daemon) int64 {
 }
 
 // cpuTime is the time that the daemon has computed, in user space and the kernel.
-func cpuTime(t *testing.T, d *lab.Daemon) time.Duration {
+func cpuTime(t lab.TB, d *lab.Daemon) time.Duration {
 	t.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", d.Cmd.Process.Pid))
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("%v", err)
 	}
 	// proc(5): utime and stime are the 14th and 15th fields, in ticks of 10 ms. The
 	// second one, the name, may contain blanks.
