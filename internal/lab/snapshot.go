@@ -2,6 +2,7 @@ package lab
 
 import (
 	"fmt"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -22,7 +23,8 @@ const maxGrowth = 24 << 20
 
 // Snapshot takes one. The sets of the table count with all their keys, whatever their
 // leases; what the guard notes of those it turns away (strays) does not, since it has a
-// fixed size.
+// fixed size, and neither do the endpoints that it goes on to guard for a while after
+// their stream has ended (guarded).
 func (l *Lab) Snapshot() *Snapshot {
 	l.T.Helper()
 	s := &Snapshot{open: make(map[string]bool), queues: make(map[int]Queue)}
@@ -30,7 +32,7 @@ func (l *Lab) Snapshot() *Snapshot {
 		return s
 	}
 	for set, elements := range l.Table() {
-		if set == "strays" {
+		if set == "strays" || set == "guarded" {
 			continue
 		}
 		for _, e := range elements {
@@ -109,4 +111,9 @@ func (l *Lab) CheckUnchanged(before *Snapshot, after string) {
 			l.T.Errorf("%s: queue %d has dropped %d packets", after, n, lost)
 		}
 	}
+}
+
+// Has reports whether a map of the table had an element.
+func (s *Snapshot) Has(name string, key, value netip.AddrPort) bool {
+	return s.open[fmt.Sprint(name, " ", key, " ", value)]
 }
