@@ -40,7 +40,7 @@ var soakColumns = []soakColumn{
 	{"heap kB", 2048, -1},
 	{"goroutines", 5, 2},
 	{"files", 5, 2},
-	{"CPU ms", -1, -1}, // since the last sample
+	{"CPU ms", -1, -1},       // since the last sample
 	{"journal kB", 1024, -1}, // of two files, one of which is emptied now and then
 	{"bindings", 5, 0},
 	{"calls", 30, 0},
