@@ -48,6 +48,8 @@ func (e *Engine) outboundSDP(w *Worker) {
 			if m := e.mappings[netip.AddrPortFrom(addr, uint16(r.PortNum))]; m != nil {
 				w.replace(r.Addr, e.announced(m.public.Addr()), 0)
 				w.replacePort(r.Port, m.public.Port())
+			} else {
+				e.outboundAddr(w, r.Addr)
 			}
 		}
 	}
