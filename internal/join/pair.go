@@ -23,14 +23,15 @@ type pair struct {
 	from, to   netip.AddrPort // the phone, and where it wanted to go
 	public     netip.AddrPort // where the far party sees the phone
 
-	foreign atomic.Bool  // it does not speak SIP
-	half    atomic.Bool  // one direction has ended
-	failed  atomic.Bool  // to be reset
-	heard   atomic.Int64 // when the last byte came, in nanoseconds
+	foreign atomic.Bool // it does not speak SIP
+	half    atomic.Bool // one direction has ended
+	failed  atomic.Bool // to be reset
+	begun   time.Time
+	heard   atomic.Int64 // when the last byte came, in nanoseconds since it has begun
 }
 
 func newPair(j *Join, phone, far *net.TCPConn, from, to netip.AddrPort) *pair {
-	return &pair{join: j, phone: phone, far: far, from: from, to: to, public: addrPort(far.LocalAddr())}
+	return &pair{join: j, phone: phone, far: far, from: from, to: to, public: addrPort(far.LocalAddr()), begun: time.Now()}
 }
 
 // run passes on what comes until both directions have ended. The engine is told
@@ -45,7 +46,6 @@ func (p *pair) run() {
 	j.mu.Unlock()
 	j.log.Debug("connections joined", "from", p.from, "to", p.to, "as", p.public)
 
-	p.heard.Store(time.Now().UnixNano())
 	var both sync.WaitGroup
 	both.Go(func() { p.carry(true) })
 	both.Go(func() { p.carry(false) })
@@ -179,7 +179,7 @@ func (d *direction) read() error {
 			if len(d.buf) == 0 {
 				d.began = now
 			}
-			d.heard.Store(now.UnixNano())
+			d.heard.Store(int64(now.Sub(d.begun)))
 			d.buf = d.buf[:len(d.buf)+n]
 			return nil
 		}
@@ -190,7 +190,8 @@ func (d *direction) read() error {
 }
 
 // deadline returns until when the next byte must come: that of half a message soon,
-// any other as long as the other direction is not silent, too.
+// any other as long as the other direction is not silent, too. It has a monotonic
+// reading, so that no connection ends when the wall clock is set.
 func (d *direction) deadline() time.Time {
 	if len(d.buf) > 0 && !d.foreign.Load() {
 		return d.began.Add(d.join.limits.Message)
@@ -199,7 +200,7 @@ func (d *direction) deadline() time.Time {
 	if d.half.Load() {
 		silence = d.join.limits.HalfClosed
 	}
-	return time.Unix(0, d.heard.Load()).Add(silence)
+	return d.begun.Add(time.Duration(d.heard.Load()) + silence)
 }
 
 // pass passes on the messages that are complete. It leaves in d.buf what has come

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"log/slog"
 	"log/syslog"
-	"os"
 	"sync"
 
 	"sipnatd/internal/config"
@@ -23,7 +22,7 @@ type Log struct {
 // New returns the daemon's log, for the selected messages.
 func New(selected Selection, background bool) (*Log, error) {
 	if !background {
-		return newLog(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}), selected, false), nil
+		return newLog(slog.NewTextHandler(&stream{fd: 2}, &slog.HandlerOptions{Level: slog.LevelDebug}), selected, false), nil
 	}
 	w, err := dialSyslog(syslogSockets)
 	if err != nil {
