@@ -42,7 +42,10 @@ func table(id, path string, want int, values sysctls, small string) Finding {
 	return f
 }
 
-// flowCount finds out how full the conntrack table is.
+// Room finds out how full the conntrack table is.
+func Room() []Finding { return flowCount(sysctl) }
+
+// flowCount is Room with given sysctls.
 func flowCount(values sysctls) []Finding {
 	const path = "net/netfilter/nf_conntrack_max"
 	limit, err := values.number(path)
