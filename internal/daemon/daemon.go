@@ -197,6 +197,7 @@ func (d *Daemon) Run(ctx context.Context, signals <-chan os.Signal, load func() 
 		{"interfaces", d.watchInterfaces},
 		{"host_outbound", d.followHost},
 		{"drops", d.reportDrops},
+		{"room", d.watchRoom},
 		{"signals", func(ctx context.Context) error { return d.answerSignals(ctx, signals, load) }},
 	}
 	if d.join != nil {
