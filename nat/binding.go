@@ -34,6 +34,8 @@ type binding struct {
 
 	port uint16 // that the phone calls itself by
 
+	former netip.AddrPort // the public endpoint before the firewall's address changed, invalid: none
+
 	lastSent      time.Time // the last packet from inside
 	registrations []registration
 	calls         int                // that signal over this binding
@@ -211,6 +213,9 @@ func (e *Engine) register(b *binding, registrar netip.Addr, record uint64, until
 		return // it ends with its connection
 	}
 	e.touch(b)
+	if b.calls == 0 {
+		b.former = netip.AddrPort{} // everybody knows the new one
+	}
 	i := slices.IndexFunc(b.registrations, func(r registration) bool { return r.registrar == registrar && r.record == record })
 	if i < 0 { // the place of one that has run out
 		i = slices.IndexFunc(b.registrations, func(r registration) bool { return !r.until.After(now) })

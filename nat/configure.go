@@ -16,7 +16,8 @@ const maxFormerly = 8
 //
 //   - streams and bindings get ports of the new range, and limits that are not
 //     given follow its size;
-//   - SIPPorts, MediaHosts and HairpinRouter count for the next message;
+//   - SIPPorts, MediaHosts, HairpinRouter and RegisterExpiresMax count for the next
+//     message;
 //   - MediaAny counts for the streams of running calls, too. Those that were
 //     adopted keep the guard that they were found with, since who may send to
 //     them is known to the kernel alone;

@@ -69,6 +69,16 @@ func (fakeNetworks) Own(a netip.Addr) bool {
 	return a == netip.MustParseAddr(publicAddr) || a == netip.MustParseAddr("10.0.0.1")
 }
 
+// renumberedNetworks are those of a firewall whose public address changes.
+type renumberedNetworks struct {
+	fakeNetworks
+	public netip.Addr
+}
+
+func (n *renumberedNetworks) Own(a netip.Addr) bool {
+	return a == n.public || a == netip.MustParseAddr("10.0.0.1")
+}
+
 var (
 	_ Kernel   = (*fakeKernel)(nil)
 	_ Networks = fakeNetworks{}
@@ -170,6 +180,7 @@ func (w *world) changes() string {
 //	== end PORT                       of that connection
 //	== wait DURATION [INSIDE...]      time passes, while media flows to endpoints
 //	== adopt KIND INSIDE PUBLIC TIME  a binding or stream was in the kernel at the start
+//	== renumber ADDRESS               the firewall's public address becomes another one
 //	== state                          what the engine holds
 //
 // out.sip holds the messages as they leave, "unchanged" for one that goes on as
@@ -192,6 +203,8 @@ func TestGolden(t *testing.T) {
 // golden is one case as it is played.
 type golden struct {
 	*world
+	public      netip.Addr
+	networks    *renumberedNetworks
 	lf, leaks   bool
 	out, kernel strings.Builder
 }
@@ -212,9 +225,11 @@ func playGolden(t *testing.T, dir string) {
 }
 
 func openGolden(t *testing.T, dir string) (g *golden, steps []step) {
-	g = new(golden)
+	g = &golden{public: netip.MustParseAddr(publicAddr)}
+	g.networks = &renumberedNetworks{public: g.public}
 	settings, _ := os.ReadFile(filepath.Join(dir, "config"))
 	g.world = newWorld(t, func(c *Config) {
+		c.Networks = g.networks
 		for line := range strings.Lines(string(settings)) {
 			g.configure(t, c, strings.Fields(line))
 		}
@@ -263,6 +278,12 @@ func (g *golden) play(t *testing.T, f []string, text string) {
 	case "end":
 		g.engine.Disconnected(netip.MustParseAddrPort(publicAddr + ":" + f[1]))
 		return
+	case "renumber":
+		old, to := g.public, netip.MustParseAddr(f[1])
+		g.public, g.networks.public = to, to
+		r := g.engine.Renumber(func(a netip.Addr) (netip.Addr, bool) { return to, a == old })
+		fmt.Fprintf(&g.kernel, "moved: bindings %d, streams %d, of calls %d, of which ended %d\n", r.Bindings, r.Streams, r.Calls, r.Ended)
+		return
 	case "state":
 		_, n := g.engine.Stats()
 		fmt.Fprintf(&g.kernel, "bindings %d, calls %d, mappings %d, transactions %d\n",
@@ -273,6 +294,7 @@ func (g *golden) play(t *testing.T, f []string, text string) {
 		text = strings.ReplaceAll(text, "\n", "\r\n")
 	}
 	p := packet(f[0], f[2], []byte(text))
+	p.Public = g.public
 	p.Proxied = slices.Contains(f[3:], "proxied")
 	if p.Stream = slices.Contains(f[3:], "tcp"); p.Stream {
 		fmt.Sscan(f[4], &p.PublicPort)
@@ -365,6 +387,8 @@ func (g *golden) configure(t *testing.T, c *Config, f []string) {
 		c.MediaHosts = append(c.MediaHosts, netip.MustParsePrefix(f[1]))
 	case "ports":
 		fmt.Sscan(f[1]+" "+f[2], &c.PortLow, &c.PortHigh)
+	case "register_expires_max":
+		c.RegisterExpiresMax = duration(t, f[1])
 	case "rtp_timeout":
 		c.RTPTimeout = duration(t, f[1])
 	case "hold_timeout":

@@ -205,6 +205,7 @@ func (b *binding) appendRecord(_ *Engine, to []byte) []byte {
 	w.byte(recordBinding)
 	w.endpoint(b.inside)
 	w.endpoint(b.public)
+	w.endpoint(b.former)
 	w.flags(b.forwarded, b.bare)
 	w.number(uint64(b.port))
 	w.number(uint64(len(b.registrations)))
@@ -218,7 +219,7 @@ func (b *binding) appendRecord(_ *Engine, to []byte) []byte {
 }
 
 func (r *reader) readBinding() *binding {
-	b := &binding{inside: r.endpoint(), public: r.endpoint()}
+	b := &binding{inside: r.endpoint(), public: r.endpoint(), former: r.endpoint()}
 	r.flags(&b.forwarded, &b.bare)
 	b.port = uint16(r.small(65535))
 	for range r.length() {

@@ -147,7 +147,7 @@ func (r *restorer) restoreBinding(was *binding) {
 		return
 	}
 	r.did.Bindings++
-	b.bare, b.port, b.registrations = was.bare, was.port, was.registrations
+	b.bare, b.port, b.former, b.registrations = was.bare, was.port, was.former, was.registrations
 	b.until = time.Time{}
 	if r.opened[b] {
 		for i := range b.registrations {

@@ -29,6 +29,10 @@ type Config struct {
 	// SIPPeers are outside networks that may always send requests.
 	SIPPeers []netip.Prefix
 
+	// RegisterExpiresMax is the longest registration that a phone reads in its
+	// registrar's answer. 0: what was granted.
+	RegisterExpiresMax time.Duration
+
 	// OnFailure is what happens to SIP when no daemon looks at it.
 	OnFailure OnFailure
 
@@ -62,6 +66,9 @@ type Config struct {
 
 	// PIDFile is where the daemon writes its process number. Empty: nowhere.
 	PIDFile string
+
+	// StateDir is where the daemon keeps what the next start must know. Empty: nowhere.
+	StateDir string
 
 	// QueueNum is the first NFQUEUE number, Queues how many there are from it.
 	QueueNum, Queues uint16

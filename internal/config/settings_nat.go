@@ -36,6 +36,10 @@ var signallingSettings = []Setting{
 		Help:  "Outside networks that may always send requests, such as the other servers of the provider.",
 		field: func(c *Config) any { return &c.SIPPeers },
 	}, {
+		Name: "register_expires_max", Kind: Seconds, Default: "0", Max: 86400, Reload: true, Essential: true,
+		Help:  "Longest registration that a phone is granted: a longer one is lowered in its registrar's answer, so that the phone registers again that soon, as after the outside address has changed. 0: as long as the registrar says.",
+		field: func(c *Config) any { return &c.RegisterExpiresMax },
+	}, {
 		Name: "sip_dscp", Kind: Number, Default: "0", Max: 63, Reload: true, Essential: true, Siproxd: true,
 		Help:  "Code point of differentiated services (DSCP) that SIP leaves with, such as 24 (CS3). 0: what the sender has set stays.",
 		field: func(c *Config) any { return &c.SIPDSCP },

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"sipnatd/internal/config"
 	"sipnatd/internal/dialplan"
@@ -226,10 +227,14 @@ func (m *proxyMode) Own(host string, port int) bool {
 
 func (m *proxyMode) registrarConfig(cfg *config.Config) registrar.Config {
 	c := &cfg.Proxy
+	var least time.Duration // by default
+	if most := cfg.RegisterExpiresMax; most > 0 {
+		least = min(most, registrar.MinExpires)
+	}
 	return registrar.Config{
-		DefaultExpires: c.DefaultExpires,
-		Own:            m.Own,
-		File:           c.RegistrationFile, Autosave: c.Autosave,
+		DefaultExpires: c.DefaultExpires, MinExpires: least, MaxExpires: cfg.RegisterExpiresMax,
+		Own:  m.Own,
+		File: c.RegistrationFile, Autosave: c.Autosave,
 		Realm: c.AuthRealm, Password: c.AuthPassword, PasswordFile: c.AuthFile,
 	}
 }
@@ -269,7 +274,9 @@ func proxyConfig(cfg *config.Config) proxy.Config {
 		RportInside:     c.Rport&1 != 0,
 		RportOutside:    c.Rport&2 != 0,
 		ObscureLoops:    c.ObscureLoops,
-		Realm:           c.AuthRealm,
+
+		RegisterExpiresMax: cfg.RegisterExpiresMax,
+		Realm:              c.AuthRealm,
 	}
 	for i, name := range c.OutboundDomains {
 		if i < len(c.OutboundDomainHosts) && i < len(c.OutboundDomainPorts) {

@@ -97,7 +97,7 @@ func (d *Daemon) move(successors map[netip.Addr]netip.Addr) {
 		delete(d.publics, a)
 	}
 	d.log.Info("moved to the new outside address", "bindings", moved.Bindings, "streams", moved.Streams,
-		"calls", moved.Calls, "calls ended for want of ports", moved.Ended)
+		"calls", moved.Calls, "ended for want of ports", moved.Ended)
 	if d.join != nil {
 		d.join.Withdraw(func(a netip.Addr) bool { return successors[a].IsValid() })
 	}

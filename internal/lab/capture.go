@@ -114,6 +114,9 @@ func (c *Capture) run() {
 		if fds[1].Revents != 0 {
 			return
 		}
+		if fds[0].Revents&unix.POLLERR != 0 { // the interface has gone down: told until it is asked for
+			_, _ = unix.GetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_ERROR)
+		}
 		c.mu.Lock()
 		c.drain()
 		c.mu.Unlock()

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"time"
 
 	"sipnatd/internal/transport"
 	"sipnatd/sipmsg"
@@ -193,19 +194,31 @@ func (b *branch) returnContacts(m *sipmsg.Message, e *sipmsg.Edits) {
 			if !ok {
 				break
 			}
-			token, ok := m.Param(a.URI.Params, lineParam)
-			if !ok || !r.own(m.Raw, a.URI) {
+			uri, ok := b.phoneContact(m, a)
+			if !ok {
 				continue
 			}
-			c, ok := r.proxy.parts.Registrar.Phone(m.Bytes(token))
-			if !ok || c.Hop.Remote.Addr() != r.source() {
-				continue
-			}
-			uri := c.URI
 			if !a.Bracketed {
 				uri = append(append([]byte{'<'}, uri...), '>')
 			}
 			e.Replace(a.URI.All, uri)
 		}
 	}
+	if most := int(r.proxy.cfg.RegisterExpiresMax / time.Second); most > 0 {
+		e.LimitExpires(m, most, func(a sipmsg.Address) bool { _, ok := b.phoneContact(m, a); return ok })
+	}
+}
+
+// phoneContact returns the request sender's own URI that a contact stands for.
+func (b *branch) phoneContact(m *sipmsg.Message, a sipmsg.Address) (uri []byte, ok bool) {
+	r := b.relay
+	token, ok := m.Param(a.URI.Params, lineParam)
+	if !ok || !r.own(m.Raw, a.URI) {
+		return nil, false
+	}
+	c, ok := r.proxy.parts.Registrar.Phone(m.Bytes(token))
+	if !ok || c.Hop.Remote.Addr() != r.source() {
+		return nil, false
+	}
+	return c.URI, true
 }

@@ -42,6 +42,11 @@ type Config struct {
 	// ObscureLoops changes Call-IDs on the border.
 	ObscureLoops bool
 
+	// RegisterExpiresMax is the longest lifetime of its contact that a phone reads in
+	// the answer of a registrar outside; the contact is known as long as was granted.
+	// In whole seconds; 0: whatever was granted.
+	RegisterExpiresMax time.Duration
+
 	Limits transaction.Limits
 }
 

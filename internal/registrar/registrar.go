@@ -47,9 +47,12 @@ type Limits struct {
 	Total   int // contacts, and again tokens, in all; 0: 16384
 }
 
+// MinExpires is the shortest registration that is accepted by default.
+const MinExpires = 30 * time.Second
+
 func (c Config) withDefaults() Config {
 	c.DefaultExpires = cmp.Or(c.DefaultExpires, time.Hour)
-	c.MinExpires = cmp.Or(c.MinExpires, 30*time.Second)
+	c.MinExpires = cmp.Or(c.MinExpires, MinExpires)
 	c.MaxExpires = max(cmp.Or(c.MaxExpires, 24*time.Hour), c.MinExpires)
 	c.DefaultExpires = min(max(c.DefaultExpires, c.MinExpires), c.MaxExpires)
 	c.Limits.PerAOR = cmp.Or(c.Limits.PerAOR, 16)
