@@ -44,12 +44,14 @@ type Daemon struct {
 
 	announcer *announcer
 	lookUp    chan struct{} // asks for host_outbound to be looked up
+	firewall  chan struct{} // the firewall's rules may have changed
 
 	mu        sync.Mutex // guards what follows; packets do not wait for it
 	cfg       *config.Config
 	announced netip.Addr          // in place of the outside interface's own, if valid
 	hairpins  bool                // some calls between two inside phones may go through the firewall
 	publics   map[netip.Addr]bool // outside addresses that mappings may stand on
+	told      map[string]bool     // what is wrong with the firewall, as it was last looked at
 	rewatch   context.CancelFunc  // has the configured interfaces watched anew
 }
 
@@ -60,6 +62,7 @@ func Open(cfg *config.Config, log *report.Log) (_ *Daemon, err error) {
 	d := &Daemon{
 		cfg: cfg, log: log, publics: make(map[netip.Addr]bool), hairpins: cfg.Hairpin == config.HairpinRouter,
 		announcer: newAnnouncer(log.Logger), lookUp: make(chan struct{}, 1),
+		firewall: make(chan struct{}, 1),
 	}
 	defer func() {
 		if err != nil {
@@ -192,7 +195,8 @@ func (d *Daemon) Run(ctx context.Context, signals <-chan os.Signal, load func() 
 		{"queues", d.queues.Run},
 		{"kernel", d.kernel.Run},
 		{"clock", d.tick},
-		{"table monitor", func(ctx context.Context) error { return d.table.Watch(ctx, d.kernel.Lost) }},
+		{"table monitor", d.watchTable},
+		{"firewall", d.followFirewall},
 		{"conntrack events", func(ctx context.Context) error { return d.track.Watch(ctx, d.kernel.Event) }},
 		{"interfaces", d.watchInterfaces},
 		{"host_outbound", d.followHost},

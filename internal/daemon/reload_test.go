@@ -40,6 +40,14 @@ func (r *refusing) Commit(*nft.Batch) error { return nil }
 // Mappings implements kernel.Table.
 func (r *refusing) Mappings() ([]nft.Mapping, error) { return nil, nil }
 
+// Leases implements kernel.Table.
+func (r *refusing) Leases() (*nft.Leases, error) { return nil, nil }
+
+// Settle implements kernel.Table.
+func (r *refusing) Settle(*nft.Leases, *nft.Batch, time.Duration) (missing, foreign int, err error) {
+	return 0, 0, nil
+}
+
 func parse(t *testing.T, text string) *config.Config {
 	t.Helper()
 	cfg, err := config.Parse("sipnatd.conf", strings.NewReader(text))
@@ -55,7 +63,7 @@ func newDaemon(t *testing.T, text string) (*Daemon, *refusing) {
 	log, err := report.New(report.Selection{Silence: 4}, false)
 	must(t, err)
 	cfg := parse(t, text)
-	d := &Daemon{cfg: cfg, log: log, publics: make(map[netip.Addr]bool),
+	d := &Daemon{cfg: cfg, log: log, publics: make(map[netip.Addr]*outsideAddr),
 		announcer: newAnnouncer(log.Logger), lookUp: make(chan struct{}, 1)}
 	t.Cleanup(d.Close)
 	d.track, err = conntrack.Open(conntrack.Options{Logger: log.Logger})

@@ -87,6 +87,40 @@ func (f *fakeTable) Mappings() ([]nft.Mapping, error) {
 	return all, nil
 }
 
+// Leases implements Table: what is there is asked for by Settle.
+func (f *fakeTable) Leases() (*nft.Leases, error) { return nil, nil }
+
+// Settle implements Table.
+func (f *fakeTable) Settle(_ *nft.Leases, want *nft.Batch, _ time.Duration) (missing, foreign int, err error) {
+	if f.gone {
+		return 0, 0, nft.ErrLost
+	}
+	before := f.sets
+	f.sets = make(map[string]map[string]string)
+	for _, kept := range []string{"known", "serving"} {
+		f.sets[kept] = before[kept]
+	}
+	if err := f.Commit(want); err != nil {
+		f.sets = before
+		return 0, 0, err
+	}
+	for set, elements := range f.sets {
+		for key, data := range elements {
+			if got, ok := before[set][key]; !ok || got != data {
+				missing++
+			}
+		}
+	}
+	for set, elements := range before {
+		for key := range elements {
+			if _, ok := f.sets[set][key]; !ok {
+				foreign++
+			}
+		}
+	}
+	return missing, foreign, nil
+}
+
 // has fails the test unless a set has just these keys.
 func (f *fakeTable) has(set string, keys ...string) {
 	f.t.Helper()
@@ -104,6 +138,7 @@ type fakeTracker struct {
 	batches  []string         // what was committed
 	refusal  error            // of every Commit
 	searched func()           // before a Select returns
+	missing  []netip.AddrPort // anchors that others have deleted
 }
 
 // Commit implements Tracker.
@@ -144,6 +179,9 @@ func (f *fakeTracker) Select(by conntrack.Filter) (flows []conntrack.Flow, err e
 
 // Anchors implements Tracker.
 func (f *fakeTracker) Anchors() []netip.AddrPort { return f.anchors }
+
+// Missing implements Tracker.
+func (f *fakeTracker) Missing() ([]netip.AddrPort, error) { return f.missing, nil }
 
 // MaxExpectations, RenewEvery and Helper implement Tracker.
 func (f *fakeTracker) MaxExpectations() int      { return 4 }

@@ -28,6 +28,8 @@ type Table interface {
 	Commit(*nft.Batch) error
 	Install(nft.Config) error
 	Mappings() ([]nft.Mapping, error)
+	Leases() (*nft.Leases, error)
+	Settle(there *nft.Leases, want *nft.Batch, linger time.Duration) (missing, foreign int, err error)
 }
 
 // Tracker is conntrack, as package conntrack has it.
@@ -37,6 +39,7 @@ type Tracker interface {
 	Delete(conntrack.Tuple) error
 	Select(conntrack.Filter) ([]conntrack.Flow, error)
 	Anchors() []netip.AddrPort
+	Missing() ([]netip.AddrPort, error)
 	MaxExpectations() int
 	RenewEvery() time.Duration
 	Helper() conntrack.Helper
@@ -64,9 +67,17 @@ type Kernel struct {
 	lost      bool   // the table, and it could not be restored
 	sweepDue  bool
 	repairDue bool
-	sweepNext time.Time // not before
-	renewed   time.Time // anchors
-	served    time.Time // when SIP was last made to wait for the daemon
+	sweepNext time.Time     // not before
+	woken     chan struct{} // has Run look at once
+
+	missing       map[netip.AddrPort]bool // public endpoints whose anchors others have deleted
+	anchorsUnsure bool                    // there may be others
+	anchorsRead   time.Time               // when the kernel was last asked for them all
+	mendNext      time.Time               // not before
+	tableFight    fight                   // with those who change the table
+	anchorFight   fight                   // with those who delete anchors
+	renewed       time.Time               // anchors
+	served        time.Time               // when SIP was last made to wait for the daemon
 
 	renewalFails bool // and has been reported
 }
@@ -101,6 +112,9 @@ func New(config nft.Config, table Table, track Tracker, log *slog.Logger) *Kerne
 		inside: make(map[netip.AddrPort]*entry),
 		strays: make(map[conntrack.Tuple]*entry),
 		homes:  make(map[netip.Addr]bool),
+
+		woken:   make(chan struct{}, 1),
+		missing: make(map[netip.AddrPort]bool),
 	}
 }
 

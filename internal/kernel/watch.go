@@ -2,8 +2,9 @@ package kernel
 
 import (
 	"context"
-	"errors"
+	"iter"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -97,12 +98,18 @@ func (k *Kernel) closeOrphans() {
 func (k *Kernel) Event(ev conntrack.Event) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if ev.Lost {
+	switch {
+	case ev.Lost:
 		for _, e := range k.public {
 			e.unsure = true
 		}
 		k.losses++
 		k.sweepDue = true
+		k.anchorsUnsure = true
+		k.wake()
+		return
+	case ev.Anchor.IsValid():
+		k.unanchored(ev.Anchor)
 		return
 	}
 	e := k.entryOf(ev.Flow)
@@ -163,95 +170,6 @@ func (k *Kernel) entryOf(f conntrack.Flow) *entry {
 		return k.public[f.Anchor]
 	}
 	return k.strays[f.Orig]
-}
-
-// Lost restores the table after somebody has removed it.
-func (k *Kernel) Lost() {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.log.Warn("the table ip sipnatd was removed from the kernel, as a firewall reload does; it is restored")
-	if err := k.restore(time.Now()); err != nil {
-		k.log.Error("the table could not be restored", "error", err)
-	}
-}
-
-// restore installs the table with everything that is known, and deletes the
-// flows that began while it was away.
-func (k *Kernel) restore(now time.Time) error {
-	k.lost = true
-	if err := k.table.Install(k.config); err != nil {
-		return err
-	}
-	k.lost = false
-	k.sweepDue, k.sweepNext = true, time.Time{}
-	return k.putAll(now)
-}
-
-// repair brings the table to what is known, after the kernel has refused a batch:
-// what should have gone goes, and what is missing is put in.
-func (k *Kernel) repair(now time.Time) {
-	there, err := k.table.Mappings()
-	if err != nil {
-		return // it stays due
-	}
-	k.elements.Reset()
-	for _, m := range there {
-		e := k.public[m.Public]
-		known := e != nil && !e.closed && e.inside == m.Inside && e.stream == m.Stream
-		if !known {
-			k.elements.Unmap(m.Inside, m.Public, m.Stream)
-			if m.Stream {
-				k.elements.KeepGuard(m.Inside, guardLinger)
-			}
-		}
-		for _, a := range m.Hosts {
-			switch {
-			case known && slices.Contains(e.hosts, a):
-			case m.Stream:
-				k.elements.RevokeSource(a, m.Inside)
-			default:
-				k.elements.RevokePeer(a, m.Public)
-			}
-		}
-		if m.Open && !(known && e.guardOpen) {
-			k.elements.CloseSource(m.Inside)
-		}
-	}
-	if err := errors.Join(k.commitElements(), k.putAll(now)); err != nil {
-		k.repairDue = true
-	}
-}
-
-// putAll adds, or renews, the elements of all mappings.
-func (k *Kernel) putAll(now time.Time) (err error) {
-	k.repairDue = false
-	k.elements.Reset()
-	for _, e := range k.public {
-		if lease := e.end.Sub(now); lease > 0 && !e.closed {
-			k.putElements(e, lease)
-		}
-		if k.elements.Len() >= restoreBatch {
-			err = errors.Join(err, k.commitElements())
-		}
-	}
-	err = errors.Join(err, k.commitElements())
-	if err != nil {
-		k.repairDue = true
-	}
-	return err
-}
-
-// commitElements sends the element changes that there are.
-func (k *Kernel) commitElements() error {
-	defer k.elements.Reset()
-	if k.elements.Len() == 0 {
-		return nil
-	}
-	err := k.table.Commit(&k.elements)
-	if errors.Is(err, nft.ErrLost) {
-		k.lost = true
-	}
-	return err
 }
 
 // sweep searches the whole flow table for flows that are not translated as
@@ -331,9 +249,17 @@ func (k *Kernel) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
-			if k.tick(time.Now()) {
-				k.sweep()
+		case <-k.woken:
+			// What happens to one anchor, or flow, happens to others, too.
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-time.After(gather):
 			}
+		}
+		k.mend(time.Now())
+		if k.tick(time.Now()) {
+			k.sweep()
 		}
 	}
 }
@@ -381,7 +307,16 @@ func (k *Kernel) serve(now time.Time) {
 
 // renewAnchors keeps the expectations of all mappings alive.
 func (k *Kernel) renewAnchors(now time.Time) {
-	var failed error
+	_, failed := k.renew(maps.Keys(k.public), now)
+	if failed != nil && !k.renewalFails {
+		k.log.Warn("expectations were not renewed; it is tried again every while", "error", failed)
+	}
+	k.renewalFails = failed != nil
+}
+
+// renew has the kernel keep the anchors of these public endpoints, or create them again,
+// and returns how many there are.
+func (k *Kernel) renew(publics iter.Seq[netip.AddrPort], now time.Time) (n int, failed error) {
 	commit := func() {
 		if err := k.track.Commit(&k.anchors); err != nil && failed == nil {
 			failed = err
@@ -389,21 +324,21 @@ func (k *Kernel) renewAnchors(now time.Time) {
 		k.anchors.Reset()
 	}
 	k.anchors.Reset()
-	for _, e := range k.public {
-		if lease := e.end.Sub(now); lease > 0 && !e.closed && !e.forwarded {
-			k.anchors.Renew(e.public, lease)
-			if k.anchors.Len() == renewBatch {
-				commit()
-			}
+	for public := range publics {
+		e := k.public[public]
+		if e == nil || e.closed || e.forwarded || !e.end.After(now) {
+			continue
+		}
+		k.anchors.Renew(public, e.end.Sub(now))
+		n++
+		if k.anchors.Len() == renewBatch {
+			commit()
 		}
 	}
 	if k.anchors.Len() > 0 {
 		commit()
 	}
-	if failed != nil && !k.renewalFails {
-		k.log.Warn("expectations were not renewed; it is tried again every while", "error", failed)
-	}
-	k.renewalFails = failed != nil
+	return n, failed
 }
 
 // Configure installs the table with another configuration; the leased elements

@@ -341,7 +341,7 @@ func TestConfigure(t *testing.T) {
 		}
 		table.failing = nil
 		table.flush()
-		k.Lost()
+		k.Changed(t.Context(), nft.Change{Table: true})
 		if got := slices.Equal(table.config.SIPPorts, other.SIPPorts); got == refused {
 			t.Errorf("refused %v: the table is restored with %v", refused, table.config.SIPPorts)
 		}
@@ -355,11 +355,11 @@ func TestRestore(t *testing.T) {
 		name    string
 		restore func(t *testing.T, k *Kernel, table *fakeTable)
 	}{
-		{"at the monitor's word", func(_ *testing.T, k *Kernel, _ *fakeTable) { k.Lost() }},
+		{"at the monitor's word", func(t *testing.T, k *Kernel, _ *fakeTable) { k.Changed(t.Context(), nft.Change{Table: true}) }},
 		{"with the next change", func(t *testing.T, k *Kernel, _ *fakeTable) { apply(t, k, nat.RenewStream) }},
 		{"when it cannot be installed at first", func(t *testing.T, k *Kernel, table *fakeTable) {
 			table.failing = errors.New("busy")
-			k.Lost()
+			k.Changed(t.Context(), nft.Change{Table: true})
 			second(k)
 			if err := k.Apply(changes(nat.RenewStream)); err == nil {
 				t.Error("a change without a table succeeds")
@@ -367,10 +367,10 @@ func TestRestore(t *testing.T) {
 			table.failing = nil
 			second(k)
 		}},
-		{"lost again in the midst of it", func(_ *testing.T, k *Kernel, table *fakeTable) {
+		{"lost again in the midst of it", func(t *testing.T, k *Kernel, table *fakeTable) {
 			table.gone = false
 			table.refusal = errors.New("lost")
-			k.Lost()
+			k.Changed(t.Context(), nft.Change{Table: true})
 			second(k)
 		}},
 	} {
@@ -558,6 +558,6 @@ func TestAdopt(t *testing.T) {
 	table.has("streams")
 	table.has("bindings", sipPublic.String())
 	table.flush()
-	next.Lost()
+	next.Changed(t.Context(), nft.Change{Table: true})
 	table.has("peers", far.Addr().String()+" . "+sipPublic.String())
 }

@@ -7,9 +7,11 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
+	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
 	"sipnatd/internal/ranges"
@@ -32,22 +34,32 @@ type Table struct {
 	slow struct {
 		sync.Mutex
 		conn *nftables.Conn
+		ask  *asker // for what Watch looks at
 	}
-	elements *elements
-	monitor  *monitor
+	port      uint32    // netlink port of that connection
+	installed structure // what was installed, once it was found to be there
+	elements  *elements
+
+	monitorMu sync.Mutex // guards monitor, which Watch replaces when it fails
+	monitor   *monitor
+	closed    bool
+	overrun   time.Time // when the log was told that changes were missed
 }
 
 // Open installs the table, or takes over the one that is there: its rules and
 // configured sets are replaced, its leased elements stay, and packets meet the old
 // rules or the new ones, never none. The table outlives the process and Close.
 func Open(cfg Config, log *slog.Logger) (*Table, error) {
-	conn, err := nftables.New(nftables.AsLasting())
-	if err != nil {
-		return nil, fmt.Errorf("nft: %w", err)
-	}
 	t := &Table{
 		log:   log,
 		table: &nftables.Table{Name: tableName, Family: nftables.TableFamilyIPv4},
+	}
+	conn, err := nftables.New(nftables.AsLasting(), nftables.WithSockOptions(func(conn *netlink.Conn) (err error) {
+		t.port, err = portOf(conn)
+		return err
+	}))
+	if err != nil {
+		return nil, fmt.Errorf("nft: %w", err)
 	}
 	t.slow.conn = conn
 	if err := t.open(cfg); err != nil {
@@ -64,10 +76,13 @@ func (t *Table) open(cfg Config) error {
 	if !t.features.NativeQueue && !t.features.XTQueue {
 		return missingQueue()
 	}
+	if t.slow.ask, err = dialAsker(); err != nil {
+		return err
+	}
 	if t.elements, err = dialElements(t.features); err != nil {
 		return err
 	}
-	if t.monitor, err = dialMonitor(t.elements.port); err != nil {
+	if t.monitor, err = dialMonitor(t.elements.port, t.port); err != nil {
 		return err
 	}
 	return t.Install(cfg)
@@ -75,21 +90,10 @@ func (t *Table) open(cfg Config) error {
 
 // Install does what Open does to the table once more: after it was lost, or with a
 // changed configuration. Leases that were lost are not restored.
-func (t *Table) Install(cfg Config) error {
-	if err := cfg.check(); err != nil {
-		return fmt.Errorf("nft: %w", err)
-	}
-	t.slow.Lock()
-	defer t.slow.Unlock()
-	if cfg.RedirectPort != 0 {
-		if err := tryRule(t.slow.conn, scratchTable(), join(routedTo("lo"), tcp())); err != nil {
-			t.log.Warn("SIP over TCP passes unseen: rules cannot ask for a route (nft_fib_ipv4)", "error", err)
-			cfg.RedirectPort = 0
-		}
 //
 // Where SIP may bypass the queue, [ServingLease] begins: who calls Install listens
 // there, or will at once.
-	}
+func (t *Table) Install(cfg Config) error {
 	if err := t.replaceRules(cfg); err != nil || !cfg.Bypass {
 		return err
 	}
@@ -100,6 +104,17 @@ func (t *Table) Install(cfg Config) error {
 
 // replaceRules installs the table.
 func (t *Table) replaceRules(cfg Config) error {
+	if err := cfg.check(); err != nil {
+		return fmt.Errorf("nft: %w", err)
+	}
+	t.slow.Lock()
+	defer t.slow.Unlock()
+	if cfg.RedirectPort != 0 {
+		if err := tryRule(t.slow.conn, scratchTable(), join(routedTo("lo"), tcp())); err != nil {
+			t.log.Warn("SIP over TCP passes unseen: rules cannot ask for a route (nft_fib_ipv4)", "error", err)
+			cfg.RedirectPort = 0
+		}
+	}
 	return t.install(cfg)
 }
 
@@ -121,13 +136,34 @@ func (t *Table) Features() Features { return t.features }
 // Close gives up the connections to the kernel and leaves the table there.
 func (t *Table) Close() error {
 	err := t.slow.conn.CloseLasting()
+	if t.slow.ask != nil {
+		t.slow.ask.close()
+	}
 	if t.elements != nil {
 		err = errors.Join(err, t.elements.close())
 	}
+	t.monitorMu.Lock()
+	defer t.monitorMu.Unlock()
+	t.closed = true
 	if t.monitor != nil {
 		err = errors.Join(err, t.monitor.conn.Close())
 	}
 	return err
+}
+
+// portOf returns the netlink port of a connection.
+func portOf(conn *netlink.Conn) (port uint32, err error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	cerr := raw.Control(func(fd uintptr) {
+		var name unix.Sockaddr
+		if name, err = unix.Getsockname(int(fd)); err == nil {
+			port = name.(*unix.SockaddrNetlink).Pid
+		}
+	})
+	return port, errors.Join(cerr, err)
 }
 
 // install brings the table to what cfg says, without the helper if rules cannot assign
@@ -139,25 +175,32 @@ func (t *Table) install(cfg Config) error {
 		cfg.Helper = ""
 	}
 	t.chains = chains(cfg, t.features)
-	state, helper, err := t.inspect()
+	there, err := t.inspect()
 	if err != nil {
 		return err
 	}
 	var carried [numSets][]nftables.SetElement
-	if state == foreign {
+	if there.state == foreign {
 		t.log.Warn("a table of another version is in the kernel; it is replaced and its leases are carried over", "table", tableName)
 		if carried, err = t.salvage(); err != nil {
 			return err
 		}
 	}
-	declared := state == ours && helper == cfg.Helper
-	err = t.put(cfg, state, declared, carried)
+	declared := there.state == ours && there.helper == cfg.Helper
+	err = t.put(cfg, there, declared, carried)
+	if err != nil && there.state == ours && !there.whole() { // what others have added cannot be deleted alone
+		if carried, err = t.salvage(); err != nil {
+			return err
+		}
+		there, declared = standing{state: foreign}, false
+		err = t.put(cfg, there, declared, carried)
+	}
 	if err == nil || cfg.Helper == "" || declared {
 		return err
 	}
 	name := cfg.Helper
 	cfg.Helper = ""
-	if t.put(cfg, state, false, carried) != nil {
+	if t.put(cfg, there, false, carried) != nil {
 		return err
 	}
 	t.log.Warn("flows get no conntrack helper: where the firewall moves UDP flows to a flowtable, SIP and media are not seen any more",
@@ -166,17 +209,19 @@ func (t *Table) install(cfg Config) error {
 	return nil
 }
 
-// put replaces the table, which is in that state, in one transaction.
-func (t *Table) put(cfg Config, state tableState, declared bool, carried [numSets][]nftables.SetElement) error {
+// put replaces the table, in one transaction. Of one that is ours it adds what is
+// missing, deletes what others have added, and leaves the rest in its place: a base chain
+// that goes takes the packets with it that wait in queues.
+func (t *Table) put(cfg Config, there standing, declared bool, carried [numSets][]nftables.SetElement) error {
 	conn := t.slow.conn
 	t.chains = chains(cfg, t.features)
-	if state == foreign {
+	if there.state == foreign {
 		conn.DelTable(t.table)
 	}
 	conn.AddTable(t.table)
 	for s := range numSets {
 		d := s.declare(t.table)
-		if state != ours {
+		if there.state != ours || !there.sets[s] {
 			if err := conn.AddSet(d, carried[s]); err != nil {
 				return fmt.Errorf("nft: set %v: %w", s, err)
 			}
@@ -188,8 +233,8 @@ func (t *Table) put(cfg Config, state tableState, declared bool, carried [numSet
 			}
 		}
 	}
-	if state != ours {
-		for _, name := range counters {
+	for _, name := range counters {
+		if there.state != ours || !slices.Contains(there.counters, name) {
 			conn.AddObj(&nftables.NamedObj{Table: t.table, Name: name, Type: nftables.ObjTypeCounter, Obj: &expr.Counter{}})
 		}
 	}
@@ -198,10 +243,11 @@ func (t *Table) put(cfg Config, state tableState, declared bool, carried [numSet
 	}
 	for _, c := range t.chains {
 		d := c.declare(t.table)
-		if state != ours {
-			conn.AddChain(d)
-		}
+		conn.AddChain(d) // also gives one that is there its policy back
 		conn.FlushChain(d)
+	}
+	if there.state == ours {
+		there.clear(conn)
 	}
 	for _, c := range t.chains {
 		d := &nftables.Chain{Name: c.name, Table: t.table}
@@ -212,7 +258,28 @@ func (t *Table) put(cfg Config, state tableState, declared bool, carried [numSet
 	if err := conn.Flush(); err != nil {
 		return fmt.Errorf("nft: installing the table: %w", err)
 	}
-	return nil
+	return t.note()
+}
+
+// note remembers what has been installed, unless somebody has already changed it.
+func (t *Table) note() error {
+	t.installed = structure{}
+	now, err := readStructure(t.slow.ask)
+	if errors.Is(err, ErrLost) {
+		return nil // Watch is told
+	}
+	if err != nil {
+		return err
+	}
+	rules := 0
+	for _, c := range t.chains {
+		rules += len(c.rules)
+	}
+	there, err := t.inspect()
+	if err == nil && now.rules == rules && there.whole() {
+		t.installed = now
+	}
+	return err
 }
 
 // configured gives the elements of a set that the configuration fills.
@@ -261,72 +328,120 @@ const (
 	foreign
 )
 
-// inspect compares the chains and sets in the kernel with the layout, and finds the
-// helper that the table declares, if any.
-func (t *Table) inspect() (_ tableState, helper string, _ error) {
+// standing is what inspect finds in the kernel.
+type standing struct {
+	state    tableState
+	sets     [numSets]bool
+	counters []string
+	helper   string // that the table declares, if any
+	missing  bool   // some chain, set or counter
+
+	// What others have added to a table of ours.
+	foreignChains  []*nftables.Chain
+	foreignSets    []*nftables.Set
+	foreignObjects []nftables.Obj
+}
+
+// whole reports whether the table has just what it should have.
+func (s *standing) whole() bool {
+	return s.state == ours && !s.missing && s.foreignChains == nil && s.foreignSets == nil && s.foreignObjects == nil
+}
+
+// clear deletes what others have added. Rules of ours may be about it, and are gone by
+// then; its own may be about each other.
+func (s *standing) clear(conn *nftables.Conn) {
+	for _, c := range s.foreignChains {
+		conn.FlushChain(c)
+	}
+	for _, set := range s.foreignSets {
+		conn.DelSet(set)
+	}
+	for _, c := range s.foreignChains {
+		conn.DelChain(c)
+	}
+	for _, o := range s.foreignObjects {
+		conn.DeleteObject(o)
+	}
+}
+
+// inspect compares the chains, sets and objects in the kernel with the layout.
+func (t *Table) inspect() (standing, error) {
 	conn := t.slow.conn
 	tables, err := conn.ListTablesOfFamily(t.table.Family)
 	if err != nil {
-		return absent, "", fmt.Errorf("nft: listing tables: %w", err)
+		return standing{}, fmt.Errorf("nft: listing tables: %w", err)
 	}
 	if !slices.ContainsFunc(tables, func(other *nftables.Table) bool { return other.Name == t.table.Name }) {
-		return absent, "", nil
+		return standing{state: absent}, nil
 	}
+	there := standing{state: ours}
 
 	sets, err := conn.GetSets(t.table)
 	if err != nil {
-		return absent, "", fmt.Errorf("nft: listing sets: %w", err)
+		return standing{}, fmt.Errorf("nft: listing sets: %w", err)
 	}
-	known := make(map[string]*nftables.Set, len(sets))
-	for _, s := range sets {
-		known[s.Name] = s
-	}
-	if len(known) != int(numSets) {
-		return foreign, "", nil
-	}
-	for s := range numSets {
-		if got := known[s.String()]; got == nil || !sameSet(got, s.declare(t.table)) {
-			return foreign, "", nil
+	for _, got := range sets {
+		s := setOf(got.Name)
+		switch {
+		case s == numSets:
+			got.Table = t.table
+			there.foreignSets = append(there.foreignSets, got)
+		case !sameSet(got, s.declare(t.table)):
+			return standing{state: foreign}, nil
+		default:
+			there.sets[s] = true
 		}
 	}
+	there.missing = len(sets)-len(there.foreignSets) != int(numSets)
 
 	all, err := conn.ListChainsOfTableFamily(t.table.Family)
 	if err != nil {
-		return absent, "", fmt.Errorf("nft: listing chains: %w", err)
+		return standing{}, fmt.Errorf("nft: listing chains: %w", err)
 	}
-	there := make(map[string]*nftables.Chain)
-	for _, c := range all {
-		if c.Table.Name == t.table.Name {
-			there[c.Name] = c
+	found := 0
+	for _, got := range all {
+		if got.Table.Name != t.table.Name {
+			continue
+		}
+		i := slices.IndexFunc(t.chains, func(c chain) bool { return c.name == got.Name })
+		switch {
+		case i < 0:
+			there.foreignChains = append(there.foreignChains, &nftables.Chain{Name: got.Name, Table: t.table})
+		case !sameChain(got, t.chains[i].declare(t.table)):
+			return standing{state: foreign}, nil
+		default:
+			found++
 		}
 	}
-	if len(there) != len(t.chains) {
-		return foreign, "", nil
-	}
-	for _, c := range t.chains {
-		if got := there[c.name]; got == nil || !sameChain(got, c.declare(t.table)) {
-			return foreign, "", nil
-		}
-	}
+	there.missing = there.missing || found != len(t.chains)
 
 	objs, err := conn.GetNamedObjects(t.table)
 	if err != nil {
-		return absent, "", fmt.Errorf("nft: listing objects: %w", err)
+		return standing{}, fmt.Errorf("nft: listing objects: %w", err)
 	}
-	found := 0
 	for _, o := range objs {
 		named, ok := o.(*nftables.NamedObj)
 		switch {
 		case ok && slices.Contains(counters[:], named.Name):
-			found++
-		case ok && named.Type == nftables.ObjTypeCtHelper:
-			helper = named.Name
+			there.counters = append(there.counters, named.Name)
+		case ok && named.Type == nftables.ObjTypeCtHelper && there.helper == "":
+			there.helper = named.Name
+		default:
+			there.foreignObjects = append(there.foreignObjects, o)
 		}
 	}
-	if found != len(counters) {
-		return foreign, "", nil
+	there.missing = there.missing || len(there.counters) != len(counters)
+	return there, nil
+}
+
+// setOf returns the set of that name, or numSets.
+func setOf(name string) set {
+	for s := range numSets {
+		if s.String() == name {
+			return s
+		}
 	}
-	return ours, helper, nil
+	return numSets
 }
 
 func sameSet(a, b *nftables.Set) bool {

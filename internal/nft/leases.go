@@ -1,0 +1,110 @@
+package nft
+
+import (
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/google/nftables"
+)
+
+// Leases are the leased elements that are in the kernel, as they were when they were
+// read.
+type Leases [numSets]map[cell]held
+
+// held is what a leased element has besides its key.
+type held struct {
+	data    cell
+	expires time.Duration // 0: never
+}
+
+// leaseError is how far a lease may be from what it should be. The kernel counts in
+// its own clock ticks, and time passes while elements are read.
+const leaseError = 10 * time.Second
+
+// settled are the leased sets that Settle brings to what is wanted. Hosts that are
+// known stay so for longer than anybody remembers why, and "serving" is no mapping.
+var settled = [...]set{setSignalling, mapBindings, setBound, setPeers, mapStreams, mapPublics, setGuarded, setSources, setOpen}
+
+// Leases reads them, for Settle.
+func (t *Table) Leases() (*Leases, error) {
+	var all Leases
+	for _, s := range settled {
+		elems, err := t.read(s)
+		if err != nil {
+			return nil, err
+		}
+		there := make(map[cell]held, len(elems))
+		for i := range elems {
+			key, l := leaseOf(&elems[i])
+			there[key] = l
+		}
+		all[s] = there
+	}
+	return &all, nil
+}
+
+func leaseOf(e *nftables.SetElement) (key cell, l held) {
+	copy(key[:], e.Key)
+	copy(l.data[:], e.Val)
+	l.expires = e.Expires
+	return key, l
+}
+
+// Settle brings the leased elements to what want says, which is all that should be,
+// from what was there. It returns of how many elements that was due: those that were
+// missing or mapped to something else, and foreign ones. These go, except that a media
+// endpoint stays under the guard for linger.
+func (t *Table) Settle(there *Leases, want *Batch, linger time.Duration) (missing, foreign int, err error) {
+	due, missing, foreign := there.settle(want, linger)
+	for ops := range slices.Chunk(due.ops, settleBatch) {
+		err = errors.Join(err, t.Commit(&Batch{ops: ops, err: due.err}))
+	}
+	return missing, foreign, err
+}
+
+// settleBatch is how many element changes go into one exchange.
+const settleBatch = 500
+
+// settle returns the changes that are due. A lease that is not what it should be is due,
+// too, but does not count: it is not known whose doing that is.
+func (there *Leases) settle(want *Batch, linger time.Duration) (due *Batch, missing, foreign int) {
+	due = &Batch{err: want.err}
+	var wanted [numSets]map[cell]int // the last change of an element counts
+	for i := range want.ops {
+		o := &want.ops[i]
+		if wanted[o.set] == nil {
+			wanted[o.set] = make(map[cell]int)
+		}
+		wanted[o.set][o.key] = i
+	}
+	for _, s := range settled {
+		for key, l := range there[s] {
+			switch _, ok := wanted[s][key]; {
+			case ok:
+			case s == setGuarded:
+				if l.expires == 0 || l.expires > linger+leaseError {
+					due.put(s, key, cell{}, linger)
+					foreign++
+				}
+			default:
+				due.drop(s, key, l.data)
+				foreign++
+			}
+		}
+		for key, i := range wanted[s] {
+			o := want.ops[i]
+			l, ok := there[s][key]
+			should := time.Duration(o.millis) * time.Millisecond
+			switch {
+			case !ok || l.data != o.data:
+				missing++
+				o.stale = l.data
+				due.ops = append(due.ops, o)
+			case l.expires == 0 || (l.expires-should).Abs() > leaseError:
+				due.ops = append(due.ops, o)
+			}
+		}
+	}
+	return due, missing, foreign
+}
