@@ -36,7 +36,7 @@ func (d *Daemon) reportStatus() {
 	d.log.Info("has seen", "messages", stats.Messages, "rewritten", stats.Rewritten, "calls", stats.Calls,
 		"calls timed out", stats.CallsTimedOut, "streams refused", stats.StreamsRefused, "calls refused", stats.CallsRefused,
 		"out of ports", stats.PortsExhausted, "over limits", stats.LimitRefusals, "kernel refusals", stats.KernelErrors)
-	heap := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
+	heap := []metrics.Sample{{Name: "/gc/heap/live:bytes"}} // what the last collection has left
 	metrics.Read(heap)
 	d.log.Info("process", "goroutines", runtime.NumGoroutine(), "heap", heap[0].Value.Uint64())
 	var reasons []any

@@ -139,6 +139,10 @@ func (s soakScript) called() string {
 		return `<nop next="` + label + `" test="` + string(kind) + `"/>` + "\n"
 	}
 	label := func(name string) string { return `<label id="` + name + `"/>` + "\n" }
+	// SIPp itself answers a repeated request only if it has sent one answer, not two.
+	repeated := func(method, label string) string {
+		return `<recv request="` + method + `" optional="true" next="` + label + `"/>` + "\n"
+	}
 	var b strings.Builder
 	b.WriteString(soakScenario)
 	b.WriteString("<recv request=\"INVITE\" rrs=\"true\"><action>\n")
@@ -148,14 +152,14 @@ func (s soakScript) called() string {
 	b.WriteString(`<ereg regexp=".*" search_in="hdr" header="From:" assign_to="from"/>` + "\n")
 	b.WriteString(`<ereg regexp=".*" search_in="hdr" header="To:" assign_to="to"/>` + "\n")
 	b.WriteString("</action></recv>\n")
-	failure := func(status string) string {
-		return soakSend(` retrans="500"`, "SIP/2.0 "+status, "[last_Via:]", "[last_From:]", "[last_To:]"+tag, "[last_Call-ID:]",
-			"CSeq: 1 INVITE", soakEmpty) + "<recv request=\"ACK\"/>\n"
+	failure := func(name, status, method string) string {
+		return label(name) + soakSend(` retrans="500"`, "SIP/2.0 "+status, "[last_Via:]", "[last_From:]", "[last_To:]"+tag,
+			"[last_Call-ID:]", "CSeq: 1 INVITE", soakEmpty) + repeated(method, name) + "<recv request=\"ACK\"/>\n"
 	}
 	b.WriteString(goTo("gone", soakGone))
-	b.WriteString(soakAnswer("180 Ringing", tag, soakEmpty))
+	b.WriteString(label("ring") + soakAnswer("180 Ringing", tag, soakEmpty))
 	b.WriteString(goTo("busy", soakBusy) + goTo("cancel", soakCancel) + goTo("fork", soakFork))
-	b.WriteString(soakAnswer("200 OK", tag, soakSDP(soakPort, "sendrecv")...))
+	b.WriteString(label("answer") + soakAnswer("200 OK", tag, soakSDP(soakPort, "sendrecv")...) + repeated("INVITE", "answer"))
 	b.WriteString("<recv request=\"ACK\" rrs=\"true\"/>\n")
 	b.WriteString(goTo("hold", soakHold))
 
@@ -178,14 +182,15 @@ func (s soakScript) called() string {
 	b.WriteString(soakAnswer("183 Session Progress", tag, append(soakSDP(soakPort, "sendrecv"), "a=x-first")...))
 	b.WriteString(soakAnswer("183 Session Progress", other, append(soakSDP(soakOtherPort, "sendrecv"), "a=x-second")...))
 	b.WriteString(s.pause(5))
-	b.WriteString(soakAnswer("200 OK", other, soakSDP(soakOtherPort, "sendrecv")...))
+	b.WriteString(label("forked") + soakAnswer("200 OK", other, soakSDP(soakOtherPort, "sendrecv")...) + repeated("INVITE", "forked"))
 	b.WriteString(`<recv request="ACK" rrs="true" next="bye"/>` + "\n")
 
 	b.WriteString(label("cancel"))
-	b.WriteString("<recv request=\"CANCEL\"/>\n" + soakAnswer("200 OK", tag, soakEmpty) + failure("487 Request Terminated"))
+	b.WriteString(repeated("INVITE", "ring") + "<recv request=\"CANCEL\"/>\n")
+	b.WriteString(soakAnswer("200 OK", tag, soakEmpty) + failure("over", "487 Request Terminated", "CANCEL"))
 	b.WriteString(`<nop next="end"/>` + "\n")
-	b.WriteString(label("busy") + failure("486 Busy Here") + `<nop next="end"/>` + "\n")
-	b.WriteString(label("gone") + failure("404 Not Found"))
+	b.WriteString(failure("busy", "486 Busy Here", "INVITE") + `<nop next="end"/>` + "\n")
+	b.WriteString(failure("gone", "404 Not Found", "INVITE"))
 	b.WriteString(label("end") + s.wait()) // SIPp allows it in the last place only
 	return b.String() + "</scenario>\n"
 }
