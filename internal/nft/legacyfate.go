@@ -45,7 +45,7 @@ func (j *legacyJudgement) chain(at uint32, depth int) Fate {
 	for {
 		e, ok := decodeEntry(j.table, at)
 		if j.steps++; !ok || j.steps > maxSteps {
-			return all | undecided
+			return ended(all | undecided)
 		}
 		fate := passed
 		if about := e.about(j.packet); about != never {
