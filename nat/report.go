@@ -15,11 +15,19 @@ const reportEvery = 10 * time.Minute
 // maxReports bounds the memory for warnings that were given.
 const maxReports = 1024
 
-// reporter writes warnings, each kind once for a host and a while: a hostile
-// peer must not fill the log.
+// reportsOfKind bounds the warnings of one kind within reportsTime, however many hosts
+// give cause for them: addresses may be forged.
+const (
+	reportsOfKind = 10
+	reportsTime   = time.Minute
+)
+
+// reporter writes warnings, each kind once for a host and a while, and not often for
+// many hosts: a hostile peer must not fill the log.
 type reporter struct {
-	log  *slog.Logger
-	seen map[reportKey]*reported
+	log   *slog.Logger
+	seen  map[reportKey]*reported
+	kinds map[string]*reports
 
 	// For debug messages, each with its class (see the package's documentation).
 	net, sip, reg, rtp, access, traffic *slog.Logger
@@ -36,10 +44,17 @@ type reported struct {
 	silent int // how often it was not since
 }
 
+// reports are the warnings of one kind.
+type reports struct {
+	since    time.Time // when the minute began
+	written  int       // in it
+	withheld int       // since the last that was written
+}
+
 func newReporter(log *slog.Logger) *reporter {
 	class := func(name string) *slog.Logger { return log.With("class", name) }
 	return &reporter{
-		log: log, seen: make(map[reportKey]*reported),
+		log: log, seen: make(map[reportKey]*reported), kinds: make(map[string]*reports),
 		net: class("net"), sip: class("sip"), reg: class("reg"), rtp: class("rtp"),
 		access: class("access"), traffic: class("nettraf"),
 	}
@@ -59,6 +74,21 @@ func (r *reporter) due(kind string, host netip.Addr) (silent int, ok bool) {
 		last.silent++
 		return 0, false
 	}
+	of := r.kinds[kind]
+	switch {
+	case of == nil:
+		if len(r.kinds) >= maxReports {
+			clear(r.kinds)
+		}
+		of = &reports{since: now}
+		r.kinds[kind] = of
+	case now.Sub(of.since) >= reportsTime:
+		of.since, of.written = now, 0
+	case of.written >= reportsOfKind:
+		of.withheld++
+		return 0, false
+	}
+	of.written++
 	if last != nil {
 		silent = last.silent
 	} else if len(r.seen) >= maxReports {
@@ -80,6 +110,10 @@ func (r *reporter) warn(kind string, host netip.Addr, msg string, args ...any) b
 	args = append([]any{"host", host}, args...)
 	if silent > 0 {
 		args = append(args, "times since the last of these lines", silent)
+	}
+	if of := r.kinds[kind]; of.withheld > 0 {
+		args = append(args, "others that were not written", of.withheld)
+		of.withheld = 0
 	}
 	r.log.Warn(msg, args...)
 	return true
