@@ -232,24 +232,25 @@ func TestUnaskedAnswers(t *testing.T) {
 	}
 }
 
-// TestUninvitedGuests has requests come in the name of the provider within a call, with
-// its Call-ID and wrong tags. Their Contact gets no leave to signal to the phone.
+// TestUninvitedGuests has requests come in the name of the provider, with the Call-ID
+// of a call and wrong tags, and an UPDATE of no dialog. Their Contact gets no leave to
+// signal to the phone.
 func TestUninvitedGuests(t *testing.T) {
 	w := newWorld(t, nil)
 	w.send(phoneA, provider, inviteA)
 	w.send(provider, phoneA, answerA)
 	w.changes()
-	for _, method := range []string{"INVITE", "UPDATE"} {
+	for n, c := range [][2]string{{"INVITE", ";tag=forged"}, {"UPDATE", ";tag=forged"}, {"UPDATE", ""}} {
 		w.send(provider, phoneA, []byte(crlf(fmt.Sprintf(`%[1]s sip:alice@203.0.113.1 SIP/2.0
-Via: SIP/2.0/UDP 203.0.113.9:5060;branch=z9hG4bKforged%[1]s
+Via: SIP/2.0/UDP 203.0.113.9:5060;branch=z9hG4bKforged%[1]s%[3]d
 From: <sip:bob@example.org>;tag=forged
-To: <sip:alice@example.org>;tag=forged
+To: <sip:alice@example.org>%[2]s
 Call-ID: a84b4c76e66710@10.0.0.10
 CSeq: 1 %[1]s
 Contact: <sip:mallory@203.0.113.66>
 Content-Length: 0
 
-`, method))))
+`, c[0], c[1], n))))
 	}
 	if changes := w.changes(); strings.Contains(changes, "203.0.113.66") {
 		t.Errorf("the kernel is asked for\n%s", changes)

@@ -58,7 +58,7 @@ func (e *Engine) inboundMedia(w *Worker, t *transaction, c *call) {
 		return
 	}
 	d := e.dialogOf(c, w, t, false)
-	if d != nil || m.Request && w.msg.ToTag.Empty() {
+	if d != nil || m.Method == sipmsg.MethodInvite && m.ToTag.Empty() {
 		e.invites(c, w)
 	}
 	if len(w.bodies) > 0 && w.tracked {
