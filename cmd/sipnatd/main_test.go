@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"sipnatd/internal/config"
 	"sipnatd/internal/netspace"
@@ -142,10 +143,13 @@ func TestWrong(t *testing.T) {
 }
 
 // firewall puts the test on a thread of its own in a new network namespace with
-// the interfaces eth0 (10.0.0.1) and ppp0 (203.0.113.1). There is no default route.
+// the interfaces eth0 (10.0.0.1) and ppp0 (203.0.113.1), and with a /run of its own.
+// There is no default route.
 func firewall(t *testing.T) *netlink.Handle {
 	t.Helper()
 	ns := netspace.New(t)
+	must(t, errors.Join(unix.Unshare(unix.CLONE_NEWNS), unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""),
+		unix.Mount("run", "/run", "tmpfs", 0, "mode=755")))
 	h, err := netlink.NewHandleAt(ns)
 	if err != nil {
 		t.Fatal(err)
@@ -248,7 +252,7 @@ func TestEmptyConfiguration(t *testing.T) {
 	}
 
 	d.signal(syscall.SIGUSR1)
-	for _, line := range []string{"msg=holds", `msg="has seen"`, "passed untouched", "msg=queue", "msg=guard", "msg=process"} {
+	for _, line := range []string{"msg=holds", `msg="has seen"`, "msg=process", "passed untouched", "msg=queue", "msg=guard"} {
 		d.says(line)
 	}
 	d.signal(syscall.SIGHUP)

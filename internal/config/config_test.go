@@ -38,6 +38,7 @@ func TestDefault(t *testing.T) {
 		Hairpin:     HairpinDirect,
 		SIPAccept:   AcceptPeers,
 		OnFailure:   FailPass,
+		StateDir:    "/run/sipnatd",
 		QueueNum:    5060, Queues: 1,
 		SilenceLog: 1,
 		Mode:       ModeBoth,
@@ -84,6 +85,7 @@ hairpin = router
 daemonize = 1
 user = nobody
 pid_file = /run/x.pid
+state_dir = /run/x
 queue_num = 0
 queues = 4
 silence_log = 2
@@ -105,7 +107,7 @@ debug_level = sip,rtp 0x1
 	want.MediaSource = MediaAny
 	want.MediaHosts = []netip.Prefix{netip.MustParsePrefix("10.0.0.7/32"), netip.MustParsePrefix("10.1.0.0/16")}
 	want.Hairpin = HairpinRouter
-	want.Daemonize, want.User, want.PIDFile = true, "nobody", "/run/x.pid"
+	want.Daemonize, want.User, want.PIDFile, want.StateDir = true, "nobody", "/run/x.pid", "/run/x"
 	want.QueueNum, want.Queues = 0, 4
 	want.SilenceLog, want.Debug = 2, DebugSIP|DebugRTP|DebugBabble
 	got := parse(t, text)

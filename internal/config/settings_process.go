@@ -14,6 +14,10 @@ var processSettings = []Setting{
 		Help:  "File that the daemon writes its process number to. Empty: none.",
 		field: func(c *Config) any { return &c.PIDFile },
 	}, {
+		Name: "state_dir", Kind: Path, Default: "/run/sipnatd",
+		Help:  "Directory, made if it is missing, for what the next start must know of running calls and registrations. It belongs in memory, as /run is: it has to outlive the daemon, not the machine. Empty: none; calls then keep their media over a restart, for a while, but no more than that.",
+		field: func(c *Config) any { return &c.StateDir },
+	}, {
 		Name: "queue_num", Kind: Number, Default: "5060", Max: 65535,
 		Help:  "First NFQUEUE number. No other program may use it.",
 		field: func(c *Config) any { return &c.QueueNum },

@@ -38,6 +38,7 @@ type Daemon struct {
 	kernel *kernel.Kernel
 	engine *nat.Engine
 	queues *divert.Divert
+	calls  *journal // the engine's; nil: none is kept
 
 	join  *join.Join // nil: TCP is forwarded like anything else
 	proxy *proxyMode // nil: the daemon is transparent only
@@ -48,11 +49,12 @@ type Daemon struct {
 
 	mu        sync.Mutex // guards what follows; packets do not wait for it
 	cfg       *config.Config
-	announced netip.Addr          // in place of the outside interface's own, if valid
-	hairpins  bool                // some calls between two inside phones may go through the firewall
-	publics   map[netip.Addr]bool // outside addresses that mappings may stand on
-	told      map[string]bool     // what is wrong with the firewall, as it was last looked at
-	rewatch   context.CancelFunc  // has the configured interfaces watched anew
+	announced netip.Addr                  // in place of the outside interface's own, if valid
+	hairpins  bool                        // some calls between two inside phones may go through the firewall
+	publics   map[netip.Addr]*outsideAddr // outside addresses that mappings may stand on
+	round     int                         // of renumber
+	told      map[string]bool             // what is wrong with the firewall, as it was last looked at
+	rewatch   context.CancelFunc          // has the configured interfaces watched anew
 }
 
 // Open asks the kernel what it can do, binds the queues and installs the table.
@@ -60,7 +62,7 @@ type Daemon struct {
 // work all the same.
 func Open(cfg *config.Config, log *report.Log) (_ *Daemon, err error) {
 	d := &Daemon{
-		cfg: cfg, log: log, publics: make(map[netip.Addr]bool), hairpins: cfg.Hairpin == config.HairpinRouter,
+		cfg: cfg, log: log, publics: make(map[netip.Addr]*outsideAddr), hairpins: cfg.Hairpin == config.HairpinRouter,
 		announcer: newAnnouncer(log.Logger), lookUp: make(chan struct{}, 1),
 		firewall: make(chan struct{}, 1),
 	}
@@ -121,20 +123,19 @@ func Open(cfg *config.Config, log *report.Log) (_ *Daemon, err error) {
 		return nil, fmt.Errorf("random numbers: %w", err)
 	}
 	d.engine = nat.New(d.engineConfig(), d.kernel, time.Now, rand.NewChaCha8(seed), log.Logger)
-	adopted := 0
+	d.calls = openJournal(cfg, stateCalls, log)
+	adopted, began := 0, time.Now()
 	err = d.kernel.Adopt(func(c nat.Change) {
 		if c.Lease > 0 {
 			adopted++
 		}
-		d.publics[c.Public.Addr()] = true
+		d.publics[c.Public.Addr()] = new(outsideAddr)
 		d.engine.Adopt(c)
 	})
 	if err != nil {
 		return nil, err
 	}
-	if adopted > 0 {
-		log.Info("taken over from an earlier daemon", "mappings", adopted)
-	}
+	d.takeOver(adopted, began)
 	d.renumber(faces)
 	if joinsTCP(cfg) {
 		if err := d.openJoin(faces); err != nil {
@@ -202,6 +203,7 @@ func (d *Daemon) Run(ctx context.Context, signals <-chan os.Signal, load func() 
 		{"host_outbound", d.followHost},
 		{"drops", d.reportDrops},
 		{"room", d.watchRoom},
+		{"state", d.runState},
 		{"signals", func(ctx context.Context) error { return d.answerSignals(ctx, signals, load) }},
 	}
 	if d.join != nil {
@@ -304,6 +306,7 @@ func (d *Daemon) Close() {
 	if d.track != nil {
 		d.track.Close()
 	}
+	d.calls.close()
 	d.pidFile.close()
 	d.manager.close()
 	if d.lock != nil {
@@ -321,8 +324,11 @@ func (d *Daemon) engineConfig() nat.Config {
 		MediaAny:      d.cfg.MediaSource == config.MediaAny,
 		MediaHosts:    d.cfg.MediaHosts,
 		HairpinRouter: d.cfg.Hairpin == config.HairpinRouter,
-		Announced:     d.announced,
-		Networks:      (*networks)(d),
+
+		RegisterExpiresMax: d.cfg.RegisterExpiresMax,
+
+		Announced: d.announced,
+		Networks:  (*networks)(d),
 	}
 }
 

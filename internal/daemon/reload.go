@@ -91,7 +91,7 @@ func reloadable(old, read *config.Config) *config.Config {
 	cfg.QueueNum, cfg.Queues = old.QueueNum, old.Queues
 	cfg.Mode, cfg.ListenPort = old.Mode, old.ListenPort
 	cfg.SIPTCP, cfg.SIPTCPPort = old.SIPTCP, old.SIPTCPPort
-	cfg.Daemonize, cfg.User, cfg.PIDFile = old.Daemonize, old.User, old.PIDFile
+	cfg.Daemonize, cfg.User, cfg.PIDFile, cfg.StateDir = old.Daemonize, old.User, old.PIDFile, old.StateDir
 	return &cfg
 }
 

@@ -29,7 +29,20 @@ type Daemon struct {
 	*Process
 	ConfigFile string
 
-	stopped bool // on purpose
+	stateDir string
+	stopped  bool // on purpose
+}
+
+// StateDir is the state_dir of the lab's daemons, where no line of their configuration
+// says otherwise: labs share /run.
+func (l *Lab) StateDir() string { return filepath.Join(l.Dir, "state") }
+
+// Write writes another configuration, for the next SIGHUP.
+func (d *Daemon) Write(config string) error {
+	if !strings.Contains(config, "state_dir") {
+		config += "state_dir = " + d.stateDir + "\n"
+	}
+	return os.WriteFile(d.ConfigFile, []byte(config), 0o644)
 }
 
 // BuildDaemon builds the daemon once per test binary and returns its path.
@@ -82,8 +95,8 @@ func (l *Lab) startDaemon(config []string) *Daemon {
 	return d
 }
 
-// TryDaemon starts sipnatd with exactly this configuration and returns an
-// error if it does not come to serve.
+// TryDaemon starts sipnatd with exactly this configuration, the lab's state_dir aside,
+// and returns an error if it does not come to serve.
 func (l *Lab) TryDaemon(config string) (*Daemon, error) {
 	l.T.Helper()
 	bin, err := BuildDaemon()
@@ -91,10 +104,10 @@ func (l *Lab) TryDaemon(config string) (*Daemon, error) {
 		return nil, err
 	}
 	path := filepath.Join(l.Dir, "sipnatd.conf")
-	if err := os.WriteFile(path, []byte(config), 0o644); err != nil {
+	d := &Daemon{ConfigFile: path, stateDir: l.StateDir()}
+	if err := d.Write(config); err != nil {
 		return nil, err
 	}
-	d := &Daemon{ConfigFile: path}
 	d.Process = l.FW.Start("sipnatd", []string{bin, "-c", path})
 	l.daemon = d
 	l.daemons = append(l.daemons, d)
@@ -160,12 +173,13 @@ func (l *Lab) Queues() []Queue {
 	return qs
 }
 
-// CheckDaemon fails the test if the daemon has died or complained of itself.
+// CheckDaemon fails the test if the daemon has died or complained of itself, or the
+// race detector of it, if it was built with one.
 func (l *Lab) CheckDaemon() {
 	l.T.Helper()
 	for _, d := range l.daemons {
 		log := d.Log()
-		for _, word := range []string{"panic: ", "panic while", "goroutine "} {
+		for _, word := range []string{"panic: ", "panic while", "DATA RACE", "goroutine "} {
 			if i := strings.Index(log, word); i >= 0 {
 				l.T.Errorf("the daemon's log has %q: %.300s", word, log[i:])
 				break

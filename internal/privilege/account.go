@@ -3,12 +3,26 @@ package privilege
 import (
 	"errors"
 	"fmt"
+	"os"
 	"os/user"
 	"strconv"
 )
 
 // account is whom to become.
 type account struct{ uid, gid int }
+
+// Account returns the numbers of the user and group that [Drop] will become, -1 where it
+// stays who the process is.
+func Account(name string) (uid, gid int, err error) {
+	if name == "" || os.Geteuid() != 0 {
+		return -1, -1, nil
+	}
+	who, err := lookup(name)
+	if err != nil {
+		return -1, -1, err
+	}
+	return who.uid, who.gid, nil
+}
 
 // lookup finds a user by name or number, with the user's primary group. A
 // number without an entry in the user database stands for the group as well.

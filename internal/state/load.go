@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"time"
 )
@@ -38,7 +39,7 @@ func (l *Log) Load(fn func(key uint64, record []byte)) Condition {
 	l.mu.Lock()
 	var images [2]image
 	for i, f := range l.files {
-		images[i] = read(f, l.names[i])
+		images[i] = read(f, filepath.Base(l.names[i]))
 	}
 	found, condition := parse(images, l.title.place)
 	if found.title != nil {

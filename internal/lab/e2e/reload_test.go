@@ -20,7 +20,7 @@ func configure(t *testing.T, d *lab.Daemon, says string, config ...string) {
 
 func rewrite(t *testing.T, d *lab.Daemon, says, config string) {
 	t.Helper()
-	if err := os.WriteFile(d.ConfigFile, []byte(config), 0o644); err != nil {
+	if err := d.Write(config); err != nil {
 		t.Fatal(err)
 	}
 	d.Mark()
