@@ -361,3 +361,15 @@ func TestSet(t *testing.T) {
 		}
 	}
 }
+
+func FuzzSockets(f *testing.F) {
+	f.Add([]byte("  29: 0100007F:13C4 00000000:0000 07 00000000:00000000 00:00000000 00000000   101        0 17 2 0000 0\n" +
+		"  30: 00000000000000000000000000000000:13C4 00000000000000000000000000000000:0000 07 0:0 0:0 0 101 0 17 2 0 0\n"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		for _, s := range parseSockets(text, unconnected) {
+			if !s.local.IsValid() || s.local.Addr().Is4In6() {
+				t.Errorf("%v in %q", s, text)
+			}
+		}
+	})
+}

@@ -1,6 +1,7 @@
 package divert
 
 import (
+	"bytes"
 	"slices"
 	"testing"
 )
@@ -21,4 +22,13 @@ func TestParseQueues(t *testing.T) {
 	if n := want[0].stats.Dropped(); n != 7 {
 		t.Errorf("dropped %d, want 7", n)
 	}
+}
+
+func FuzzQueues(f *testing.F) {
+	f.Add([]byte(" 5060  31337     0 2 65531     0     0       17  1\n 5061 4294967295 1 2 1 2 3 4 1\n"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		if rows := parseQueues(text); len(rows) > bytes.Count(text, []byte("\n"))+1 {
+			t.Errorf("%d queues in %q", len(rows), text)
+		}
+	})
 }

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func addr(s string) netip.Addr     { return netip.MustParseAddr(s) }
@@ -255,6 +257,32 @@ func FuzzNextHops(f *testing.F) {
 		if err == nil && len(hops) > len(b)/8 {
 			t.Errorf("%d next hops in %d bytes", len(hops), len(b))
 		}
+	})
+}
+
+// FuzzTables reads links, addresses and routes as the kernel tells them, and resolves
+// the sides of what there is then.
+func FuzzTables(f *testing.F) {
+	f.Add([]byte{0, 0, 1, 0, 6, 0, 0, 0, 0x41, 0, 0, 0, 0, 0, 0, 0, 9, 0, 3, 0, 'p', 'p', 'p', '0', 0, 0, 0, 0, 8, 0, 4, 0, 0xd4, 5, 0, 0},
+		[]byte{2, 24, 0x80, 0, 6, 0, 0, 0, 8, 0, 1, 0, 203, 0, 113, 1, 8, 0, 2, 0, 203, 0, 113, 1},
+		[]byte{2, 0, 0, 0, 254, 3, 0, 1, 0, 0, 0, 0, 8, 0, 5, 0, 203, 0, 113, 254, 8, 0, 4, 0, 6, 0, 0, 0})
+	f.Fuzz(func(t *testing.T, link, address, route []byte) {
+		tables := home()
+		object(link, unix.SizeofIfInfomsg, tables.addLink)
+		object(address, unix.SizeofIfAddrmsg, tables.addAddress)
+		object(route, unix.SizeofRtMsg, tables.addRoute)
+		for _, r := range tables.routes {
+			if !r.dst.IsValid() {
+				t.Errorf("a route to nowhere: %+v", r)
+			}
+		}
+		s := tables.snapshot(Config{})
+		for index := range uint32(8) {
+			if p := s.Public(index); p.IsValid() && !p.Is4() {
+				t.Errorf("interface %d announces %v", index, p)
+			}
+		}
+		s.Elsewhere(addr("10.0.0.1"))
 	})
 }
 

@@ -43,18 +43,23 @@ func dump(conn *netlink.Conn, kind netlink.HeaderType, family byte, size int, ad
 		return fmt.Errorf("rtnetlink: dump %d: %w", kind, err)
 	}
 	for _, m := range messages {
-		if len(m.Data) < size {
-			return fmt.Errorf("rtnetlink: dump %d: a message of %d bytes", kind, len(m.Data))
-		}
-		attrs, err := netlink.NewAttributeDecoder(m.Data[size:])
-		if err == nil {
-			err = add(m.Data[:size], attrs)
-		}
-		if err = errors.Join(err, attrs.Err()); err != nil {
+		if err := object(m.Data, size, add); err != nil {
 			return fmt.Errorf("rtnetlink: dump %d: %w", kind, err)
 		}
 	}
 	return nil
+}
+
+// object takes a message apart.
+func object(data []byte, size int, add func(header []byte, attrs *netlink.AttributeDecoder) error) error {
+	if len(data) < size {
+		return fmt.Errorf("a message of %d bytes", len(data))
+	}
+	attrs, err := netlink.NewAttributeDecoder(data[size:])
+	if err != nil {
+		return err
+	}
+	return errors.Join(add(data[:size], attrs), attrs.Err())
 }
 
 // addLink takes a struct ifinfomsg.

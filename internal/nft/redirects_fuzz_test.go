@@ -46,6 +46,9 @@ func FuzzXtables(f *testing.F) {
 			}
 		}
 		(xtMatch{name, revision, info}).about(&Packet{State: StateNew})
+		if helper := assignedHelper(info); len(helper) > 16 {
+			t.Errorf("the helper %q", helper)
+		}
 		if to, ok := (xtTarget{name, revision, info}).target(); ok {
 			sane(t, []Redirect{to.of(anything)})
 		}

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -497,4 +498,32 @@ func TestNonces(t *testing.T) {
 	if len(n.used) != 1 {
 		t.Errorf("%d old nonces are remembered", len(n.used)-1)
 	}
+}
+
+// FuzzPasswords reads files of passwords: what is read is words of the file, and reads
+// the same when it is written.
+func FuzzPasswords(f *testing.F) {
+	f.Add([]byte("# users\njohn secret\n\tjane  x y\njohn again\nalone\n"))
+	f.Add([]byte("a b\r\nc\u00a0d\x00 e\n"))
+	name := filepath.Join(f.TempDir(), "passwords")
+	read := func(t *testing.T, text []byte) map[string]string {
+		if err := os.WriteFile(name, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		passwords, err := readPasswords(name, quiet())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return passwords
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		passwords := read(t, text)
+		var again []byte
+		for user, password := range passwords {
+			again = fmt.Appendf(again, "%s %s\n", user, password)
+		}
+		if got := read(t, again); !maps.Equal(got, passwords) {
+			t.Errorf("%q is %q, and written again %q", text, passwords, got)
+		}
+	})
 }
