@@ -94,6 +94,7 @@ plugin_codecfilter_blacklist = GSM
 if_inbound = br-lan, dsl0
 if_outbound = pppoe-wan
 user = sipnatd
+state_dir = /var/run/sipnatd
 sip_peers = 192.0.2.0/24, 198.51.100.1
 rtp_port_low = 10000
 rtp_port_high = 10999
@@ -117,7 +118,7 @@ func TestOpenWrtEnabled(t *testing.T) {
 	openwrt(t, root, "sipnatd.init", "start_service", map[string]string{"etc/config/sipnatd": string(shipped)})
 	text, err := os.ReadFile(filepath.Join(root, "var/etc/sipnatd.conf"))
 	must(t, err)
-	if want := "# From /etc/config/sipnatd; changes here are lost.\nuser = sipnatd\n"; strings.ReplaceAll(string(text), root, "") != want {
+	if want := "# From /etc/config/sipnatd; changes here are lost.\nuser = sipnatd\nstate_dir = /var/run/sipnatd\n"; strings.ReplaceAll(string(text), root, "") != want {
 		t.Errorf("got %q, want %q", text, want)
 	}
 	off := strings.Replace(string(shipped), "enabled '1'", "enabled '0'", 1)

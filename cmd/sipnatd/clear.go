@@ -7,14 +7,16 @@ import (
 	"io"
 
 	"sipnatd/conntrack"
+	"sipnatd/internal/config"
 	"sipnatd/internal/daemon"
 	"sipnatd/internal/nft"
 	"sipnatd/internal/privilege"
 )
 
-// runClear takes everything out of the kernel that a daemon has left there.
+// runClear takes away everything that a daemon has left, in the kernel and in state_dir.
 func runClear(args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("clear", flag.ContinueOnError)
+	file := flags.String("c", "", "")
 	if more, err := parseFlags(flags, args, out, printClearUsage); !more {
 		return err
 	}
@@ -28,21 +30,26 @@ func runClear(args []string, out io.Writer) error {
 		if err := nft.Delete(); err != nil {
 			return err
 		}
+		cfg, cfgErr := load(*file)
+		if cfgErr != nil {
+			cfg = config.Default()
+		}
 		conn, err := conntrack.Open(conntrack.Options{})
 		if err != nil {
 			return err
 		}
-		return errors.Join(conn.Clear(), conn.Close())
+		return errors.Join(conn.Clear(), conn.Close(), daemon.ClearState(cfg), cfgErr)
 	})
 }
 
 // printClearUsage writes the text for sipnatd clear -h.
 func printClearUsage(w io.Writer) {
-	fmt.Fprint(w, `Usage: sipnatd clear
+	fmt.Fprint(w, `Usage: sipnatd clear [-c file]
 
-Takes out of the kernel what a stopped daemon has left there for running calls: its
-nftables table, expectations, and conntrack helper. Their media ends.
+Takes away what a stopped daemon has left for running calls: in the kernel its nftables
+table, expectations, and conntrack helper, and what is in state_dir. Their media ends.
 
+  -c   the configuration, for state_dir
   -h   this text
 `)
 }

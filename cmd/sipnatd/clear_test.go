@@ -1,6 +1,8 @@
 package main
 
 import (
+	"errors"
+	"os"
 	"os/exec"
 	"strings"
 	"syscall"
@@ -25,6 +27,9 @@ func TestClear(t *testing.T) {
 		}
 		return string(out)
 	}
+	if info, err := os.Stat("/run/sipnatd/calls.1"); err != nil || info.Size() == 0 {
+		t.Errorf("no state is left for the next start: %v", err)
+	}
 	if got := tables(); !strings.Contains(got, "ip sipnatd") {
 		t.Errorf("after the stop there are the tables %q", got)
 	}
@@ -34,6 +39,9 @@ func TestClear(t *testing.T) {
 		}
 		if got := tables(); got != "" {
 			t.Errorf("tables that are left: %q", got)
+		}
+		if _, err := os.Stat("/run/sipnatd"); !errors.Is(err, os.ErrNotExist) {
+			t.Error("state_dir is left:", err)
 		}
 	}
 }

@@ -20,7 +20,7 @@ func commands() []command {
 		{"check", "look for what keeps this machine from working", runCheck},
 		{"config", "check, show or explain the configuration", runConfig},
 		{"rules", "write rule files for firewalls", runRules},
-		{"clear", "take out of the kernel what a stopped daemon has left there", runClear},
+		{"clear", "take away what a stopped daemon has left", runClear},
 		{"version", "say which version this is", runVersion},
 	}
 }

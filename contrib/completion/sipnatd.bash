@@ -38,7 +38,7 @@ _sipnatd() {
 		words="nft iptables ip6tables iptables-script ip6tables-script ipchains firewalld ufw openwrt shorewall"
 		flags="-c -whole -remove -h"
 		;;
-	clear) flags="-h" ;;
+	clear) flags="-c -h" ;;
 	esac
 	[ -z "$argument" ] || words=
 	[[ $word != -* && $words ]] || words=$flags

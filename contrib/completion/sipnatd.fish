@@ -9,7 +9,7 @@ complete -c sipnatd -f
 complete -c sipnatd -n $none -a check -d 'look for what keeps this machine from working'
 complete -c sipnatd -n $none -a config -d 'check, show or explain the configuration'
 complete -c sipnatd -n $none -a rules -d 'write rule files for firewalls'
-complete -c sipnatd -n $none -a clear -d 'take out of the kernel what a stopped daemon has left there'
+complete -c sipnatd -n $none -a clear -d 'take away what a stopped daemon has left'
 complete -c sipnatd -n $none -a version -d 'say which version this is'
 
 complete -c sipnatd -n $none -s c -l config -rF -d 'configuration'
