@@ -159,10 +159,11 @@ func (d *Daemon) lookUpHost(ctx context.Context) time.Duration {
 		return 0 // changed meanwhile
 	}
 	now := d.announcer.choose(host, list, err, d.announced, d.faces.Load().Own)
-	if now != d.announced {
-		d.announce(now)
+	if before := d.announced; now != before {
+		d.announced = now
 		d.engine.Configure(d.engineConfig())
 		d.followProxy()
+		d.reportAnnounced(before)
 	}
 	if err != nil {
 		return lookUpAgain
@@ -172,14 +173,21 @@ func (d *Daemon) lookUpHost(ctx context.Context) time.Duration {
 
 // announce sets what messages announce.
 func (d *Daemon) announce(a netip.Addr) {
+	before := d.announced
+	d.announced = a
+	d.reportAnnounced(before)
+}
+
+// reportAnnounced tells the log what messages announce, if it is something else than
+// before.
+func (d *Daemon) reportAnnounced(before netip.Addr) {
 	text := func(a netip.Addr) string {
 		if a.IsValid() {
 			return a.String()
 		}
 		return "the outside interface's own"
 	}
-	if a != d.announced {
-		d.log.Info("host_outbound", "name", d.cfg.HostOutbound, "announced", text(a), "before", text(d.announced))
+	if before != d.announced {
+		d.log.Info("host_outbound", "name", d.cfg.HostOutbound, "announced", text(d.announced), "before", text(before))
 	}
-	d.announced = a
 }

@@ -51,15 +51,14 @@ func (d *Daemon) follow(round context.Context, s *ifaces.Snapshot) {
 	if old.Equal(s) {
 		return
 	}
-	d.reportInterfaces(s)
-	d.followProxy() // its sockets have their ports first
-	d.renumber(s)
+	if !slices.Equal(old.Names(ifaces.Inside), s.Names(ifaces.Inside)) ||
+		!slices.Equal(old.Names(ifaces.Outside), s.Names(ifaces.Outside)) {
+		if err := d.kernel.Configure(d.tableConfig(d.cfg, s)); err != nil {
+			d.log.Error("the table does not follow the interfaces", "error", err)
+		}
+	}
+	d.followProxy()
 	d.followJoin()
-	if slices.Equal(old.Names(ifaces.Inside), s.Names(ifaces.Inside)) &&
-		slices.Equal(old.Names(ifaces.Outside), s.Names(ifaces.Outside)) {
-		return
-	}
-	if err := d.kernel.Configure(d.tableConfig(d.cfg, s)); err != nil {
-		d.log.Error("the table does not follow the interfaces", "error", err)
-	}
+	d.reportInterfaces(s)
+	d.renumber(s) // the ports that are free are those that the proxy's sockets have left
 }

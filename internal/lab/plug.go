@@ -22,8 +22,10 @@ func (l *Lab) PlugInside(ifname string) {
 
 func (l *Lab) replug(c **Capture, name, ifname string, sw *Host, bridge string, mtu int) {
 	l.T.Helper()
-	// A PPP link has no neighbours to tell of a new Ethernet address. This one has.
-	l.FW.Sysctl("net.ipv4.conf.default.arp_notify", "1")
+	// A PPP link has no neighbours that could know an old Ethernet address. This one has.
+	for _, h := range l.hosts {
+		h.Run("ip", "neighbour", "flush", "all")
+	}
 	err := l.FW.plug(ifname, sw, bridge, mtu, l.opt.Offload)
 	if err == nil {
 		(*c).close()
