@@ -21,8 +21,10 @@ const (
 	anchorsEvery = time.Minute
 
 	// Of what others do again and again, this much is repaired at once, and then with
-	// these pauses; and this much is told of at once, and then so often.
+	// these pauses; and this much is told of at once, and then so often. What is done to
+	// anchors at once may take several repairs, which are cheap.
 	repairBurst, repairPause = 10, 500 * time.Millisecond
+	mendBurst, mendPause     = 50, 100 * time.Millisecond
 	reportBurst, reportPause = 5, time.Minute
 )
 
@@ -35,10 +37,10 @@ type fight struct {
 
 // repaired notes a repair, and returns how long the next one has to wait. If it is to
 // be told of, times is how many there were since that was last done, otherwise 0.
-func (f *fight) repaired(now time.Time) (pause time.Duration, times int) {
+func (f *fight) repaired(now time.Time, burst int, each time.Duration) (pause time.Duration, times int) {
 	f.untold++
-	if !f.repairs.take(now, repairBurst, repairPause) {
-		pause = repairPause
+	if !f.repairs.take(now, burst, each) {
+		pause = each
 	}
 	if f.reports.take(now, reportBurst, reportPause) {
 		times, f.untold = f.untold, 0
@@ -57,7 +59,7 @@ func (b *bucket) take(now time.Time, burst int, each time.Duration) bool {
 	if b.filled.Before(now) {
 		b.filled = now
 	}
-	if b.filled.Sub(now) >= time.Duration(burst)*each {
+	if b.filled.Sub(now) > time.Duration(burst-1)*each {
 		return false
 	}
 	b.filled = b.filled.Add(each)
@@ -86,7 +88,7 @@ func (k *Kernel) Changed(ctx context.Context, c nft.Change) {
 	if !c.Table && missing+foreign == 0 {
 		return
 	}
-	pause, tell := k.tableFight.repaired(time.Now())
+	pause, tell := k.tableFight.repaired(time.Now(), repairBurst, repairPause)
 	if tell > 0 {
 		k.tellChange(c, missing, foreign, tell)
 	}
@@ -266,8 +268,11 @@ func (k *Kernel) mend(now time.Time) {
 	}
 	n, err := k.renew(maps.Keys(k.missing), now)
 	clear(k.missing)
-	pause, tell := k.anchorFight.repaired(now)
-	k.mendNext = now.Add(pause)
+	pause, tell := k.anchorFight.repaired(now, mendBurst, mendPause)
+	if pause > 0 {
+		k.mendNext = now.Add(pause)
+		time.AfterFunc(pause, k.wake)
+	}
 	switch {
 	case err != nil:
 		k.renewed = time.Time{} // with the next tick
