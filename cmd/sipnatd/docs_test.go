@@ -372,3 +372,29 @@ func TestTroubleshooting(t *testing.T) {
 		}
 	}
 }
+
+// The tests that docs/security.md names for its rules exist.
+func TestSecurity(t *testing.T) {
+	var tests strings.Builder
+	for _, file := range goFiles(t, func(name string) bool { return strings.HasSuffix(name, "_test.go") }) {
+		text, err := os.ReadFile(file)
+		must(t, err)
+		tests.Write(text)
+	}
+	rows := 0
+	for row := range strings.Lines(document(t, "docs/security.md")) {
+		columns := strings.Split(strings.Trim(strings.TrimSpace(row), "|"), "|")
+		if len(columns) != 3 || !strings.HasPrefix(columns[2], " Test") || columns[2] == " Tests " {
+			continue
+		}
+		rows++
+		for name := range strings.SplitSeq(columns[2], ",") {
+			if name = strings.TrimSpace(name); !strings.Contains(tests.String(), "func "+name+"(") {
+				t.Errorf("there is no test %s", name)
+			}
+		}
+	}
+	if rows < 15 {
+		t.Errorf("%d rules", rows)
+	}
+}

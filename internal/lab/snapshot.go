@@ -21,33 +21,35 @@ type Snapshot struct {
 // the collector has not returned, and no more.
 const maxGrowth = 24 << 20
 
-// Snapshot takes one. The sets of the table count with all their keys, whatever their
-// leases; what the guard notes of those it turns away (strays) does not, since it has a
-// fixed size, and neither do the endpoints that it goes on to guard for a while after
-// their stream has ended (guarded).
+// opening are the sets and maps of the table that let somebody in, or through. The
+// others count and refuse: they have a fixed size and time-outs of their own.
+var opening = []string{"bindings", "publics", "signalling", "bound", "peers", "known", "streams", "sources", "open"}
+
+// Snapshot takes one. Of the table, what opens something counts with its keys, whatever
+// their leases.
 func (l *Lab) Snapshot() *Snapshot {
 	l.T.Helper()
 	s := &Snapshot{open: make(map[string]bool), queues: make(map[int]Queue)}
 	if !l.NAT() || l.daemon == nil {
 		return s
 	}
-	for set, elements := range l.Table() {
-		if set == "strays" || set == "guarded" {
-			continue
-		}
-		for _, e := range elements {
+	table := l.Table()
+	for _, set := range opening {
+		for _, e := range table[set] {
 			s.open[strings.TrimSpace(fmt.Sprint(set, " ", e.Key, " ", e.Value))] = true
 		}
 	}
 	for _, e := range l.Expectations() {
 		s.open[fmt.Sprint("expectation of ", e.Dst, " from ", e.Src)] = true
 	}
+	bindings, streams := l.Bindings(), l.Streams()
 	for _, f := range l.Conntracks() {
 		switch {
 		case f.Anchor():
 			s.open[fmt.Sprint("anchor ", f.Orig)] = true
+		case bindings[f.Orig.Dst].IsValid() || streams[f.Orig.Dst].IsValid(): // the sets say who may
 		case !InsideNet.Contains(f.Orig.Src.Addr()) && InsideNet.Contains(f.Reply.Src.Addr()):
-			s.open[fmt.Sprint("flows from ", f.Orig.Src.Addr(), " to ", f.Reply.Src)] = true
+			s.open[fmt.Sprint("flow ", f.Orig, " to ", f.Reply.Src)] = true
 		}
 	}
 	for _, q := range l.Queues() {
