@@ -1,6 +1,7 @@
 package conntrack
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -92,11 +93,18 @@ func (ch *channel) transact(fd int, failed func(i int, errno unix.Errno), answer
 	if _, err := ignoringEINTR(func() (int, error) { return unix.Write(fd, ch.enc.buf) }); err != nil {
 		return err
 	}
+	var lost error
 	for n := ch.seq - ch.first; ; {
 		size, err := ignoringEINTR(func() (int, error) { return unix.Read(fd, ch.in[:]) })
+		if err == unix.ENOBUFS {
+			// Some found no room. Those that did are read all the same: before the
+			// socket is empty the kernel puts no other ones into it.
+			lost = err
+			continue
+		}
 		if err != nil {
 			// EAGAIN too: every answer is there already.
-			return fmt.Errorf("answers were lost: %w", err)
+			return fmt.Errorf("answers were lost: %w", cmp.Or(lost, err))
 		}
 		for in := ch.in[:size]; len(in) >= unix.SizeofNlMsghdr+4; {
 			length := int(binary.NativeEndian.Uint32(in))
@@ -125,7 +133,7 @@ func (ch *channel) transact(fd int, failed func(i int, errno unix.Errno), answer
 				failed(int(i), errno)
 			}
 			if i == n-1 {
-				return nil
+				return lost
 			}
 		}
 	}

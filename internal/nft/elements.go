@@ -1,6 +1,7 @@
 package nft
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -111,17 +112,23 @@ func (e *elements) exchange(ops []op, how renewal) error {
 // that is refused as a whole may go without.
 func (e *elements) answers() error {
 	const header = unix.SizeofNlMsghdr
-	var failed error
+	var failed, lost error
 	for {
 		n, err := unix.Read(e.fd, e.in)
 		if err == unix.EINTR {
+			continue
+		}
+		if err == unix.ENOBUFS {
+			// Some found no room. Those that did are read all the same: before the
+			// socket is empty the kernel puts no other ones into it.
+			lost = err
 			continue
 		}
 		if err != nil {
 			if failed != nil {
 				return failed
 			}
-			return fmt.Errorf("nft: no acknowledgement: %w", err)
+			return fmt.Errorf("nft: no acknowledgement: %w", cmp.Or(lost, err))
 		}
 		b := e.in[:n]
 		if n < header+4 || binary.NativeEndian.Uint16(b[4:]) != unix.NLMSG_ERROR {
@@ -135,7 +142,7 @@ func (e *elements) answers() error {
 			failed = fmt.Errorf("nft: changing elements of %s: %w", about, errno)
 		}
 		if which == lastMessage {
-			return failed
+			return cmp.Or(failed, lost)
 		}
 	}
 }

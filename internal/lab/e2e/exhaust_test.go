@@ -1,11 +1,17 @@
 package e2e
 
 import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
+	"sipnatd/conntrack"
 	"sipnatd/internal/lab"
 )
 
@@ -125,4 +131,60 @@ func TestNoDescriptorLeft(t *testing.T) {
 	d.connect()
 	d.talk()
 	d.hangUp(d.bob, d.alice)
+}
+
+// TestConntrackTableFull: the kernel takes no more flows. A call that media could not
+// flow for is refused, with the remedy in the log, and one that begins when there is room
+// again is like any other. It runs if SIPNATD_LOAD is set.
+func TestConntrackTableFull(t *testing.T) {
+	if os.Getenv("SIPNATD_LOAD") == "" {
+		t.Skip("SIPNATD_LOAD is not set: it makes a quarter of a million flows")
+	}
+	t.Parallel()
+	d := strangers(t, lab.Options{})
+	if !d.NAT() {
+		t.Skip("there are no flows")
+	}
+	daemon := d.StartDaemon()
+	d.register()
+	d.connect() // its flows are there, and go on
+	second := d.again(d.Phones[0].RTP(4100), d.Outside[0].RTP(6100))
+	crowd(d.Lab)
+	second.caller.dialog = second.caller.Invite("sip:bob@"+d.bob.Addr.Addr().String(), second.caller.sdp())
+	second.called.dialog = second.called.RecvInvite(lab.CallID(second.caller.dialog.CallID))
+	second.called.dialog.Reply(420, lab.With("Unsupported", "no-media-port"))
+	second.refuses(second.caller)
+	second.called.recv(lab.Request("ACK"))
+	daemon.WaitLine(`the conntrack table is full; raise the sysctl net.netfilter.nf_conntrack_max`, lab.Moment())
+	daemon.WaitLine(`a call is refused, since it could have no media: the kernel does not take it`, lab.Moment())
+	d.talk()
+	d.FW.Run("conntrack", "-F")
+	second.connect()
+	second.bye(second.alice, second.bob)
+	d.hangUp(d.alice, d.bob)
+}
+
+// crowd makes flows in the firewall until it takes no more.
+func crowd(l *lab.Lab) {
+	l.T.Helper()
+	err := l.FW.Do(func() error {
+		c, err := conntrack.Open(conntrack.Options{})
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		var b conntrack.Batch
+		const most = 1 << 19
+		for n := range most {
+			host := netip.AddrFrom4([4]byte{192, 0, 2, byte(n >> 15)})
+			b.OpenAnchor(netip.AddrPortFrom(host, uint16(1024+n&0x7fff)), time.Hour)
+			if b.Len() == 1024 && errors.Is(c.Commit(&b), conntrack.ErrTableFull) {
+				return nil
+			}
+		}
+		return fmt.Errorf("%d flows, and no end", most)
+	})
+	if err != nil {
+		l.T.Fatalf("%v", err)
+	}
 }
