@@ -254,6 +254,13 @@ func (e *Engine) unregister(b *binding, registrar netip.Addr, record uint64, now
 	e.wheel.set(b, b.ends())
 }
 
+// mayPeers is how many peers each binding may have: a share of all, since each is an
+// element in the kernel.
+func (e *Engine) mayPeers() int {
+	l := &e.cfg.Limits
+	return min(l.PeersPerBinding, max(l.Peers/max(len(e.bindings), 1), 4))
+}
+
 // allowPeer lets a far host start signalling to the binding.
 func (e *Engine) allowPeer(b *binding, far netip.Addr, now time.Time) {
 	for i, a := range b.peers {
@@ -265,7 +272,7 @@ func (e *Engine) allowPeer(b *binding, far netip.Addr, now time.Time) {
 			return
 		}
 	}
-	if len(b.peers) >= e.cfg.Limits.PeersPerBinding {
+	if len(b.peers) >= e.mayPeers() {
 		i := b.idlest()
 		if a := b.peers[i]; !b.forwarded && b.guests[a] == 0 {
 			e.change(Change{Verb: RevokePeer, Inside: b.inside, Public: b.public, Far: netip.AddrPortFrom(a, 0)})

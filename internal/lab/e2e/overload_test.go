@@ -224,9 +224,9 @@ func overload(t *testing.T, a attack) {
 	if lines := strings.Count(d.Log()[mark:], "\n"); lines > overloadLines*int(took/time.Minute+1) {
 		t.Errorf("%d lines in the log in %v", lines, took)
 	} else {
-		t.Logf("%d packets in %v, %d dropped; %d exchanges meanwhile, %d without answer, the slowest %v; "+
+		t.Logf("%d packets in %v, %.1f times what can be processed, %d dropped; %d exchanges meanwhile, %d without answer, the slowest %v; "+
 			"%d lines in the log; memory %.1f MiB before, %.1f at most, %.1f after",
-			sent, took.Round(time.Millisecond), drops, served, lost, slowest.Round(time.Millisecond), lines,
+			sent, took.Round(time.Millisecond), float64(sent)/took.Seconds()/float64(rate), drops, served, lost, slowest.Round(time.Millisecond), lines,
 			mebibytes(before), mebibytes(peak), mebibytes(after))
 	}
 	for _, one := range []*talk{talks[0], talks[1], last} {
@@ -244,7 +244,7 @@ func mebibytes(n int) float64 { return float64(n) / (1 << 20) }
 // the queue is never empty.
 func capacity(t *testing.T, l *lab.Lab, d *lab.Daemon) int {
 	t.Helper()
-	d.Slow(0.06)
+	d.Slow(0.03)
 	f := insideHost(l).Flood(40000, func(n uint64) (from, to netip.AddrPort, payload []byte) {
 		from = netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(200 + n%40)}), 5060)
 		return from, provider, floodMessage("REGISTER", from, provider, n, "")
