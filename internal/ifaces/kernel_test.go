@@ -1,17 +1,21 @@
 package ifaces
 
 import (
+	"bytes"
 	"context"
 	"log/slog"
 	"net"
 	"net/netip"
 	"runtime"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	rtnetlink "github.com/mdlayher/netlink"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 
 	"sipnatd/internal/netspace"
 )
@@ -124,6 +128,46 @@ func TestPublicIsTheKernelsChoice(t *testing.T) {
 		if got := s.Public(uint32(wan.Attrs().Index)); got != want {
 			t.Errorf("gateway %s: %v, the kernel takes %v", gateway, got, want)
 		}
+	}
+}
+
+// A kernel that does not answer for a while ends nothing: one message, and what has
+// changed meanwhile is told when it answers again.
+func TestWatchOutlivesErrors(t *testing.T) {
+	dials, reads := 0, 0
+	seen := make(chan *Snapshot, 1)
+	var log bytes.Buffer
+	w := watcher{
+		pause:   time.Millisecond,
+		changed: func(s *Snapshot) { seen <- s },
+		dial: func() (*rtnetlink.Conn, error) {
+			if dials++; dials <= 3 {
+				return nil, unix.ENOBUFS
+			}
+			return dial()
+		},
+		read: func(c Config) (*Snapshot, error) {
+			if reads++; reads <= 3 {
+				return nil, unix.ENOMEM
+			}
+			return Resolve(c)
+		},
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		w.run(ctx, slog.New(slog.NewTextHandler(&log, nil)))
+		close(ended)
+	}()
+	select {
+	case <-seen:
+	case <-time.After(5 * time.Second):
+		t.Error("no snapshot after the errors")
+	}
+	cancel()
+	<-ended
+	if text := log.String(); strings.Count(text, "cannot be watched") != 1 || strings.Count(text, "watched again") != 1 || dials != 7 {
+		t.Errorf("after %d attempts the log says\n%s", dials, text)
 	}
 }
 

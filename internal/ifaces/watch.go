@@ -26,13 +26,14 @@ const (
 // not before: where the kernel does not answer, log receives one message, and it
 // is asked again and again. It works in the network namespace of the calling thread.
 func Watch(ctx context.Context, c Config, log *slog.Logger, changed func(*Snapshot)) {
-	w := watcher{config: c, changed: changed, dial: dial, read: Resolve}
+	w := watcher{config: c, changed: changed, pause: tryAgain, dial: dial, read: Resolve}
 	w.run(ctx, log)
 }
 
 // watcher is a Watch.
 type watcher struct {
 	config  Config
+	pause   time.Duration // after an error
 	changed func(*Snapshot)
 	dial    func() (*netlink.Conn, error)
 	read    func(Config) (*Snapshot, error)
@@ -64,7 +65,7 @@ func (w *watcher) run(ctx context.Context, log *slog.Logger) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(tryAgain):
+		case <-time.After(w.pause):
 		}
 	}
 }

@@ -141,6 +141,32 @@ func TestAddressChange(t *testing.T) {
 	}
 }
 
+// TestAddressChangeProxied is TestAddressChange for a phone that uses the firewall as
+// its proxy.
+func TestAddressChangeProxied(t *testing.T) {
+	t.Parallel()
+	d := strangers(t, lab.Options{Outside: []string{"198.51.100.20"}})
+	if !d.NAT() {
+		t.Skip("there are no public addresses")
+	}
+	daemon := d.StartProxy()
+	d.alice.Proxy = insideSIP
+	d.connect()
+	rtp := netip.AddrPortFrom(nextAddr, d.announced().Port())
+	offline(d.Lab, "ppp0")
+	online(d.Lab, "ppp0", nextAddr)
+	daemon.WaitLine("moved to the new outside address.*bindings=0 streams=2 calls=1", lab.Moment())
+	d.exchange("INVITE", d.alice, d.bob, d.alice.sdp(), d.bob.sdp())
+	if d.announced() != rtp {
+		t.Errorf("media is announced at %v, want %v", d.announced(), rtp)
+	}
+	heard := d.converse()
+	d.audible()
+	heard()
+	d.hangUp(d.alice, d.bob)
+	d.call()
+}
+
 // TestAddressReturns: the outside line goes and comes back with its address. That
 // costs no call, and no registration.
 func TestAddressReturns(t *testing.T) {
@@ -151,6 +177,10 @@ func TestAddressReturns(t *testing.T) {
 		gone, onLine string // what the log says
 	}{
 		{"address", func(l *lab.Lab) { offline(l, "ppp0") }, func(l *lab.Lab) { online(l, "ppp0", lab.PublicAddr) },
+			"an outside address is gone.*203.0.113.1", "an outside address is back.*203.0.113.1"},
+		{"address beside another one", func(l *lab.Lab) {
+			l.FW.Run("ip", "address", "del", lab.PublicAddr.String()+"/24", "dev", "ppp0")
+		}, func(l *lab.Lab) { online(l, "ppp0", lab.PublicAddr) },
 			"an outside address is gone.*203.0.113.1", "an outside address is back.*203.0.113.1"},
 		{"link", func(l *lab.Lab) { l.Unplug("ppp0") }, func(l *lab.Lab) { l.PlugOutside("ppp0"); online(l, "ppp0", lab.PublicAddr) },
 			"an outside address is gone.*203.0.113.1", "an outside address is back.*203.0.113.1"},
@@ -172,6 +202,9 @@ func TestAddressReturns(t *testing.T) {
 			})
 			if !d.NAT() {
 				t.Skip("there are no public addresses")
+			}
+			if c.name == "address beside another one" { // by which a modem is configured, say
+				d.FW.Run("ip", "address", "add", "192.0.2.130/28", "dev", "ppp0")
 			}
 			daemon := d.StartDaemon()
 			d.register()
