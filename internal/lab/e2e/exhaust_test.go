@@ -188,3 +188,20 @@ func crowd(l *lab.Lab) {
 		l.T.Fatalf("%v", err)
 	}
 }
+
+// TestPhoneRefusesUnknownExtension: what refuses a call without ports a real phone does
+// as RFC 3261, section 8.2.2.3, says.
+func TestPhoneRefusesUnknownExtension(t *testing.T) {
+	t.Parallel()
+	l := lab.New(t, lab.Options{Phones: 2})
+	carol := newSide(l.Phones[1], "carol", 5060, 4000)
+	l.StartDaemon()
+	k := l.Outside[0].Kamailio(lab.KamailioOptions{})
+	phone := l.Phones[0].Baresip(lab.BaresipOptions{Registrar: k.Addr})
+	carol.dialog = carol.Invite("sip:alice@"+phone.Addr.String(), carol.sdp(), lab.With("Require", "no-media-port"))
+	answer := carol.dialog.Expect(420)
+	carol.dialog.AckFailure(answer)
+	if got := answer.Get("Unsupported"); !strings.Contains(got, "no-media-port") {
+		t.Errorf("Unsupported is %q", got)
+	}
+}
