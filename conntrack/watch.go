@@ -96,10 +96,11 @@ func (c *Conn) listen(ctx context.Context, events *ct.Nfct, fn func(Event)) erro
 		buf  [16 << 10]byte
 		n    int
 		rerr error
+		lost bool // since everything was read
 	)
 	read := func(fd uintptr) bool {
 		n, rerr = unix.Read(int(fd), buf[:])
-		return rerr != unix.EAGAIN
+		return rerr != unix.EAGAIN || lost
 	}
 	for {
 		// The library's own loop ends for good when events are lost.
@@ -110,7 +111,10 @@ func (c *Conn) listen(ctx context.Context, events *ct.Nfct, fn func(Event)) erro
 		case nil:
 			c.deliver(buf[:n], fn)
 		case unix.EINTR:
-		case unix.ENOBUFS:
+		case unix.ENOBUFS, unix.EAGAIN:
+			// Until everything is read, the kernel drops what comes and does not say
+			// so again: it is told once more then.
+			lost = rerr == unix.ENOBUFS
 			fn(Event{Lost: true})
 		default:
 			return rerr

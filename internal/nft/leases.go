@@ -22,9 +22,10 @@ type held struct {
 // its own clock ticks, and time passes while elements are read.
 const leaseError = 10 * time.Second
 
-// settled are the leased sets that Settle brings to what is wanted. Hosts that are
-// known stay so for longer than anybody remembers why, and "serving" is no mapping.
-var settled = [...]set{setSignalling, mapBindings, setBound, setPeers, mapStreams, mapPublics, setGuarded, setSources, setOpen}
+// settled are the leased sets that Settle brings to what is wanted. Of hosts that are known
+// only those that are missing count: the others stay so for longer than anybody remembers
+// why. And "serving" is no mapping.
+var settled = [...]set{setSignalling, mapBindings, setBound, setPeers, setKnown, mapStreams, mapPublics, setGuarded, setSources, setOpen}
 
 // Leases reads them, for Settle.
 func (t *Table) Leases() (*Leases, error) {
@@ -81,7 +82,7 @@ func (there *Leases) settle(want *Batch, linger time.Duration) (due *Batch, miss
 	for _, s := range settled {
 		for key, l := range there[s] {
 			switch _, ok := wanted[s][key]; {
-			case ok:
+			case ok, s == setKnown:
 			case s == setGuarded:
 				if l.expires == 0 || l.expires > linger+leaseError {
 					due.put(s, key, cell{}, linger)
@@ -101,6 +102,7 @@ func (there *Leases) settle(want *Batch, linger time.Duration) (due *Batch, miss
 				missing++
 				o.stale = l.data
 				due.ops = append(due.ops, o)
+			case s == setKnown:
 			case l.expires == 0 || (l.expires-should).Abs() > leaseError:
 				due.ops = append(due.ops, o)
 			}

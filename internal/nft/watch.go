@@ -23,6 +23,9 @@ const (
 	// made it, when the kernel has told of one that matters.
 	nameWait = 20 * time.Millisecond
 
+	// drainWait is how long nothing comes when all has been read.
+	drainWait = time.Millisecond
+
 	// reopenPause is how long Watch waits before it listens anew after a failure.
 	reopenPause = 200 * time.Millisecond
 
@@ -158,7 +161,11 @@ func (t *Table) listen(ctx context.Context, changed func(Change)) error {
 		switch {
 		case ctx.Err() != nil:
 			return nil
-		case overrun, errors.Is(err, os.ErrDeadlineExceeded) && c == (Change{}):
+		case overrun:
+			c = everything
+			next = time.Now().Add(verifyEvery)
+			drain(conn)
+		case errors.Is(err, os.ErrDeadlineExceeded) && c == (Change{}):
 			c = everything
 			next = time.Now().Add(verifyEvery)
 		case errors.Is(err, os.ErrDeadlineExceeded): // who did it remains unknown
@@ -181,6 +188,19 @@ func (t *Table) listen(ctx context.Context, changed func(Change)) error {
 			case <-ctx.Done():
 			case <-time.After(min(overrunPause*time.Since(begin), overrunMost)):
 			}
+		}
+	}
+}
+
+// drain reads what is waiting, after an overrun. Until all is read, the kernel drops what
+// comes, and does not say so again.
+func drain(conn *netlink.Conn) {
+	for end := time.Now().Add(overrunMost); time.Now().Before(end); {
+		if conn.SetReadDeadline(time.Now().Add(drainWait)) != nil {
+			return
+		}
+		if _, err := conn.Receive(); err != nil && !errors.Is(err, unix.ENOBUFS) {
+			return
 		}
 	}
 }
