@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"hash/fnv"
 	"log/slog"
 	"net/netip"
 	"sync"
@@ -16,6 +17,7 @@ type domains struct {
 
 	mu      sync.Mutex
 	servers map[string]netip.Addr // which of our addresses each has
+	journal *journal              // nil: there is none
 }
 
 // Adopt implements [proxy.Networks].
@@ -26,6 +28,10 @@ func (d *domains) Adopt(domain string, server netip.Addr) {
 		d.servers = make(map[string]netip.Addr)
 	}
 	d.servers[domain] = server
+	if d.journal != nil {
+		d.put(domain, server)
+		_ = d.journal.Flush()
+	}
 	d.log.Info("a domain is taken for the firewall's own: phones register in it, and its address is one of ours; name it to have it known from the start",
 		"domain", domain, "address", server, "setting", "sip_domains")
 }
@@ -36,4 +42,47 @@ func (d *domains) server(domain string) (netip.Addr, bool) {
 	defer d.mu.Unlock()
 	a, ok := d.servers[domain]
 	return a, ok
+}
+
+// A domain's record is recordDomain, its address, and its name. It shares the journal of
+// the registrar, whose keys count from 1 and whose records begin with a small letter.
+const (
+	recordDomain = 'D'
+	domainKeys   = 1 << 63
+)
+
+func (d *domains) put(domain string, server netip.Addr) {
+	if !server.Is4() {
+		return // the announced one is never another
+	}
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(domain)) // never fails
+	d.journal.Put(domainKeys|h.Sum64(), append(append([]byte{recordDomain}, server.AsSlice()...), domain...))
+}
+
+// restore takes over the record of an earlier process, if it is that of a domain.
+func (d *domains) restore(record []byte) bool {
+	if len(record) < 6 || record[0] != recordDomain {
+		return false
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.servers == nil {
+		d.servers = make(map[string]netip.Addr)
+	}
+	d.servers[string(record[5:])] = netip.AddrFrom4([4]byte(record[1:5]))
+	return true
+}
+
+// keep gives it a journal, and writes everything to that. With nil there is none.
+func (d *domains) keep(j *journal) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.journal = j; j == nil {
+		return
+	}
+	for domain, server := range d.servers {
+		d.put(domain, server)
+	}
+	_ = j.Flush()
 }

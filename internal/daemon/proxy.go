@@ -33,6 +33,8 @@ type proxyMode struct {
 	locator   *locate.Locator
 	domains
 	view atomic.Pointer[view]
+
+	registrations, dialogs *journal // nil: none is kept
 }
 
 // view is what the proxy sees of its surroundings. It is replaced as a whole, so that
@@ -61,6 +63,9 @@ func (d *Daemon) openProxy() error {
 		Sender: sender{m}, Registrar: m.registrar, Access: m.access, Locator: m.locator,
 		Dialplan: m.dialplan, Media: d.engine.NewWorker(), Networks: m,
 	}, d.log.Logger)
+	m.registrations = openJournal(d.cfg, stateRegistrations, d.log)
+	m.dialogs = openJournal(d.cfg, stateDialogs, d.log)
+	m.takeOver(d.log)
 	m.transport, err = transport.Open(transport.Config{
 		Listen:            m.view.Load().listen(),
 		TCPTimeout:        d.cfg.Proxy.TCPTimeout,
@@ -71,6 +76,8 @@ func (d *Daemon) openProxy() error {
 	}, m.proxy)
 	if err != nil {
 		m.locator.Close()
+		m.registrations.close()
+		m.dialogs.close()
 		return err
 	}
 	d.proxy = m
@@ -86,6 +93,8 @@ func (s sender) Send(to transport.Hop, message []byte) error { return s.transpor
 func (m *proxyMode) close() {
 	m.transport.Close()
 	m.locator.Close()
+	m.registrations.close()
+	m.dialogs.close()
 }
 
 // runProxy serves until ctx ends.

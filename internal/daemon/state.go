@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -18,7 +19,9 @@ import (
 
 // States are the names of the logs in state_dir.
 const (
-	stateCalls = "calls" // the engine's: calls, transactions, what bindings are registered for
+	stateCalls         = "calls"         // the engine's: calls, transactions, what bindings are registered for
+	stateRegistrations = "registrations" // the registrar's, and domains that were taken for ours
+	stateDialogs       = "dialogs"       // the proxy's
 )
 
 // stateRetry is how long it takes until everything is written anew after a state could
@@ -77,11 +80,11 @@ func stateRemedy(dir string, err error) string {
 
 // load hands over what an earlier process has left, says what is wrong with that, and
 // makes room for the state of this one.
-func (j *journal) load(restore func(record []byte, shift time.Duration)) state.Condition {
+func (j *journal) load(restore func(key uint64, record []byte, shift time.Duration)) state.Condition {
 	if j == nil {
 		return state.Condition{Health: state.Fresh}
 	}
-	c := j.Load(func(_ uint64, record []byte) { restore(record, j.Shift()) })
+	c := j.Load(func(key uint64, record []byte) { restore(key, record, j.Shift()) })
 	switch {
 	case c.Health == state.Damaged:
 		j.report.Warn("the state of an earlier daemon is damaged: of what it has lost, calls keep their media while that flows, and phones are reachable when they have registered again",
@@ -147,7 +150,7 @@ func ClearState(cfg *config.Config) error {
 		return nil
 	}
 	var errs []error
-	for _, name := range []string{stateCalls} {
+	for _, name := range []string{stateCalls, stateRegistrations, stateDialogs} {
 		where, err := stateConfig(cfg, name)
 		if err == nil {
 			err = state.Remove(where)
@@ -160,7 +163,7 @@ func ClearState(cfg *config.Config) error {
 // takeOver has the engine go on where an earlier process has ended: with what is in the
 // kernel, and with the calls that it was for.
 func (d *Daemon) takeOver(adopted int, began time.Time) {
-	condition := d.calls.load(d.engine.Restore)
+	condition := d.calls.load(func(_ uint64, record []byte, shift time.Duration) { d.engine.Restore(record, shift) })
 	did := d.engine.Resume(condition.Health == state.Whole)
 	d.keepCalls(d.calls)
 	if did.Unreadable > 0 {
@@ -181,12 +184,71 @@ func (d *Daemon) keepCalls(j *journal) {
 	d.engine.Keep(j)
 }
 
+// takeOver has the proxy mode go on where an earlier process has ended.
+func (m *proxyMode) takeOver(log *report.Log) {
+	began := time.Now()
+	domains := 0
+	condition := m.registrations.load(func(_ uint64, record []byte, shift time.Duration) {
+		if m.domains.restore(record) {
+			domains++
+			return
+		}
+		m.registrar.Restore(record, shift)
+	})
+	contacts, tokens := m.registrar.Resume(condition.Health == state.Whole)
+	m.keepRegistrations(m.registrations)
+	dialogs, unreadable := 0, 0
+	m.dialogs.load(func(key uint64, record []byte, shift time.Duration) {
+		if m.proxy.Restore(key, record, shift) {
+			dialogs++
+		} else {
+			unreadable++
+		}
+	})
+	m.keepDialogs(m.dialogs)
+	if unreadable > 0 {
+		log.Warn("not all of the state of an earlier daemon is understood: another version may have written it", "records", unreadable)
+	}
+	if dialogs = max(dialogs-1, 0); contacts+tokens+dialogs+domains > 0 { // one is the secret
+		log.Info("the proxy mode goes on where an earlier daemon ended", "contacts", contacts, "tokens", tokens,
+			"dialogs", dialogs, "domains", domains, "after", time.Since(began).Round(time.Millisecond))
+	}
+}
+
+// keepRegistrations gives the registrar and the domains a journal, or none.
+func (m *proxyMode) keepRegistrations(j *journal) {
+	if j == nil {
+		m.registrar.Keep(nil)
+		m.domains.keep(nil)
+		return
+	}
+	m.registrar.Keep(j)
+	m.domains.keep(j)
+}
+
+// keepDialogs gives the proxy a journal, or none.
+func (m *proxyMode) keepDialogs(j *journal) {
+	if j == nil {
+		m.proxy.Keep(nil)
+		return
+	}
+	m.proxy.Keep(j)
+}
+
 // runState keeps the states until ctx ends.
 func (d *Daemon) runState(ctx context.Context) error {
-	if d.calls == nil {
-		<-ctx.Done()
-		return nil
+	var wait sync.WaitGroup
+	run := func(j *journal, keep func(*journal)) {
+		if j != nil {
+			wait.Go(func() { j.run(ctx, keep) })
+		}
 	}
-	d.calls.run(ctx, d.keepCalls)
+	run(d.calls, d.keepCalls)
+	if m := d.proxy; m != nil {
+		run(m.registrations, m.keepRegistrations)
+		run(m.dialogs, m.keepDialogs)
+	}
+	<-ctx.Done()
+	wait.Wait()
 	return nil
 }

@@ -41,6 +41,7 @@ func (b *branch) answer(m *sipmsg.Message, from transport.Hop) []byte {
 		if len(kept) > 0 && len(kept) <= maxDialogText {
 			if d := p.dialogs.remember(b.hop.Remote.Addr(), r.msg.Bytes(r.msg.CallID), m.Bytes(m.ToTag)); d != nil {
 				d.routes = kept
+				p.dialogs.save(p.dialogs.key(r.msg.Bytes(r.msg.CallID), m.Bytes(m.ToTag)), d)
 			}
 		}
 	}

@@ -3,7 +3,6 @@ package proxy
 import (
 	"bytes"
 	"fmt"
-	"hash/maphash"
 	"net/netip"
 	"strings"
 	"testing"
@@ -272,7 +271,7 @@ func TestLookUpsBounded(t *testing.T) {
 // TestDialogsBounded: what is remembered of dialogs is bounded, for each phone and in
 // its text.
 func TestDialogsBounded(t *testing.T) {
-	d := dialogs{seed: maphash.MakeSeed()}
+	d := dialogs{}
 	greedy, other := netip.MustParseAddr("10.0.0.10"), netip.MustParseAddr("10.0.0.11")
 	for i := range maxDialogs {
 		d.remember(greedy, fmt.Append(nil, i), []byte("1"))

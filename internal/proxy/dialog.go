@@ -1,9 +1,10 @@
 package proxy
 
 import (
-	"hash/maphash"
 	"net/netip"
 	"time"
+
+	"github.com/dchest/siphash"
 )
 
 const (
@@ -30,24 +31,33 @@ type dialog struct {
 	callID        string // of the dialog inside, where it is another one outside
 	host          netip.Addr
 	until         time.Time
+	sum           uint64    // of its record in the journal; 0: it has none
+	saved         time.Time // what the record says of until
 }
 
 // dialogs remembers dialogs by Call-ID and the phone's tag.
 type dialogs struct {
-	seed maphash.Seed
-	list map[uint64]*dialog
-	of   map[netip.Addr]int // how many a phone has
+	secret [2]uint64 // of the hash; the next process has it from the journal
+	list   map[uint64]*dialog
+	of     map[netip.Addr]int // how many a phone has
+
+	journal Journal // nil: there is none
+	record  []byte  // the last one, reused
 }
 
 func (d *dialogs) key(callID, tag []byte) uint64 {
-	return maphash.Bytes(d.seed, unmarked(callID))*3 ^ maphash.Bytes(d.seed, tag)
+	return siphash.Hash(d.secret[0], d.secret[1], unmarked(callID))*3 ^ siphash.Hash(d.secret[0], d.secret[1], tag)
 }
 
 // find returns the dialog, nil if there is nothing to remember.
 func (d *dialogs) find(callID, tag []byte) *dialog {
-	x := d.list[d.key(callID, tag)]
+	key := d.key(callID, tag)
+	x := d.list[key]
 	if x != nil {
 		x.until = time.Now().Add(dialogTime)
+		if x.until.Sub(x.saved) > saveEvery {
+			d.save(key, x)
+		}
 	}
 	return x
 }
@@ -59,13 +69,17 @@ func (d *dialogs) remember(phone netip.Addr, callID, tag []byte) *dialog {
 		len(d.list) >= maxDialogs || d.of[phone] >= maxDialogsOfHost {
 		return x
 	}
+	x := &dialog{host: phone, until: time.Now().Add(dialogTime)}
+	d.add(d.key(callID, tag), x)
+	return x
+}
+
+func (d *dialogs) add(key uint64, x *dialog) {
 	if d.list == nil {
 		d.list, d.of = make(map[uint64]*dialog), make(map[netip.Addr]int)
 	}
-	x := &dialog{host: phone, until: time.Now().Add(dialogTime)}
-	d.list[d.key(callID, tag)] = x
-	d.of[phone]++
-	return x
+	d.list[key] = x
+	d.of[x.host]++
 }
 
 func (d *dialogs) forget(callID, tag []byte) { d.remove(d.key(callID, tag)) }
@@ -76,6 +90,9 @@ func (d *dialogs) remove(key uint64) {
 		return
 	}
 	delete(d.list, key)
+	if d.journal != nil && x.sum != 0 {
+		d.journal.Delete(key) // which goes with the next record: it keeps nobody from anything
+	}
 	if d.of[x.host]--; d.of[x.host] == 0 {
 		delete(d.of, x.host)
 	}

@@ -110,7 +110,7 @@ func (b *branch) vias(m *sipmsg.Message, e *sipmsg.Edits, head []byte, way cross
 			e.Remove(h)
 		}
 	}
-	e.Insert(m.Headers[first], b.relay.appendVia(nil, b.face, b.hop.Kind))
+	e.Insert(m.Headers[first], b.appendVia(nil))
 	end := m.Headers[last].Line.Hi
 	e.Replace(sipmsg.Span{Lo: end, Hi: end}, head)
 }

@@ -32,6 +32,7 @@ func (b *branch) mask(m *sipmsg.Message, e *sipmsg.Edits) {
 	if len(routes) > 0 && len(routes) <= maxDialogText && b.recordRoute >= 0 {
 		d.routes = routes
 	}
+	r.proxy.dialogs.save(r.proxy.dialogs.key(m.Bytes(m.CallID), m.Bytes(m.FromTag)), d)
 }
 
 // routesOf returns the Record-Routes of a message, one in a line, as the Routes of the

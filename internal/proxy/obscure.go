@@ -41,6 +41,7 @@ func (b *branch) obscure(m *sipmsg.Message, e *sipmsg.Edits, way crossing) {
 		if m.ToTag.Empty() {
 			if d := b.relay.proxy.dialogs.remember(b.relay.source(), id, m.Bytes(m.FromTag)); d != nil {
 				d.callID = string(id)
+				b.relay.proxy.dialogs.save(b.relay.proxy.dialogs.key(id, m.Bytes(m.FromTag)), d)
 			}
 		}
 	case way == homeward && m.ToTag.Empty():

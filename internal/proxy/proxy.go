@@ -3,8 +3,8 @@ package proxy
 import (
 	"context"
 	"errors"
-	"hash/maphash"
 	"log/slog"
+	"math/rand/v2"
 	"net/netip"
 	"runtime/debug"
 	"sync"
@@ -75,7 +75,6 @@ type Proxy struct {
 	parts Parts
 	log   *slog.Logger
 	layer *transaction.Layer
-	seed  maphash.Seed
 
 	dialogs dialogs
 	lookUps map[netip.Addr]int // on their way, by who has asked for them
@@ -90,15 +89,16 @@ type Proxy struct {
 	edits  sipmsg.Edits
 	packet nat.Packet
 	text   []byte // one replacement at a time
+	hashed []byte // what is hashed, one at a time
 }
 
 // New returns a proxy that is made of parts.
 func New(cfg Config, parts Parts, log *slog.Logger) *Proxy {
-	p := &Proxy{cfg: cfg, parts: parts, log: log.With("class", "proxy"), seed: maphash.MakeSeed()}
+	p := &Proxy{cfg: cfg, parts: parts, log: log.With("class", "proxy")}
 	p.lookUps = make(map[netip.Addr]int)
 	p.neighbours = make(map[netip.AddrPort]bool)
 	p.stats.Refused = make(map[int]uint64)
-	p.dialogs.seed = p.seed
+	p.dialogs.secret = [2]uint64{rand.Uint64(), rand.Uint64()}
 	if cfg.Limits.Stranger == nil {
 		cfg.Limits.Stranger = func(from transport.Hop) bool {
 			face, ok := parts.Networks.Arrived(from)

@@ -29,8 +29,9 @@ type relay struct {
 
 	groups    [][]target // that are tried after each other, by preference
 	branches  []*branch
-	pending   int  // branches that may still bring a final response
-	home      bool // one of them has led to the firewall itself
+	uniques   []uint64 // of their branch parameters
+	pending   int      // branches that may still bring a final response
+	home      bool     // one of them has led to the firewall itself
 	cancelled bool
 	reasons   []byte // of the CANCEL
 

@@ -1,11 +1,14 @@
 package proxy
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/hex"
-	"hash/maphash"
 	"math/rand/v2"
+	"slices"
 	"strconv"
+
+	"github.com/dchest/siphash"
 
 	"sipnatd/internal/transport"
 	"sipnatd/sipmsg"
@@ -23,23 +26,19 @@ const (
 // 16.6, item 8, and RFC 5393 section 4.2).
 func (r *relay) loopHash() uint64 {
 	m := &r.msg
-	var h maphash.Hash
-	h.SetSeed(r.proxy.seed)
-	part := func(s sipmsg.Span) {
-		_, _ = h.Write(m.Bytes(s)) // cannot fail
-		_ = h.WriteByte(0)
-	}
+	text := r.proxy.hashed[:0]
+	part := func(s sipmsg.Span) { text = append(append(text, m.Bytes(s)...), 0) }
 	for _, s := range []sipmsg.Span{m.RequestURI.All, m.CallID, m.FromTag, m.ToTag, m.CSeqMethodName} {
 		part(s)
 	}
-	_, _ = h.WriteString(strconv.FormatUint(uint64(m.CSeq), 10))
-	_ = h.WriteByte(byte(r.face.Side))
+	text = strconv.AppendUint(text, uint64(m.CSeq), 10)
+	text = append(text, byte(r.face.Side))
 	for _, x := range m.Headers {
 		if x.Kind == sipmsg.HdrRoute || x.Kind == sipmsg.HdrProxyAuthorization {
 			part(x.Value)
 		}
 	}
-	return h.Sum64()
+	return r.proxy.hash(text)
 }
 
 // looped reports whether one of the Vias is ours, of the same request.
@@ -71,28 +70,49 @@ func hash16(n uint64) (text [16]byte) {
 	return text
 }
 
-// unique returns what makes a branch one that no other request has. Without a
-// transaction, a request that comes again must get the same again (section 16.11).
-func (r *relay) unique() uint64 {
-	if r.server != nil {
-		return rand.Uint64()
+// unique returns what makes a branch one that no other request has. A request that comes
+// again must get the same again where there is no transaction that knows it: because it
+// needs none (section 16.11), or because the process that had it has ended. The next hop
+// then takes what we send for the repetition that it is, not for a second call (section
+// 8.2.2.2).
+func (b *branch) unique() uint64 {
+	r := b.relay
+	via := &r.msg.Via
+	if r.server != nil && !bytes.HasPrefix(r.msg.Bytes(via.Branch), []byte(cookie)) {
+		return rand.Uint64() // RFC 2543 has nothing that tells repetitions
 	}
-	var h maphash.Hash
-	h.SetSeed(r.proxy.seed)
-	_, _ = h.Write(r.msg.Bytes(r.msg.Via.SentBy)) // cannot fail
-	_ = h.WriteByte(0)
-	_, _ = h.Write(r.msg.Bytes(r.msg.Via.Branch))
-	return h.Sum64()
+	text := r.proxy.hashed[:0]
+	text = append(append(text, r.msg.Bytes(via.SentBy)...), 0)
+	text = append(append(text, r.msg.Bytes(via.Branch)...), 0)
+	if r.server != nil {
+		text = append(append(text, r.msg.Bytes(r.msg.MethodName)...), 0)
+		text = append(r.from.Remote.Addr().AppendTo(text), 0)
+		text = append(append(text, b.target.uri...), 0)
+		text = b.hop.Remote.AppendTo(append(text, byte(b.hop.Kind)))
+	}
+	n := r.proxy.hash(text)
+	if slices.Contains(r.uniques, n) {
+		return rand.Uint64() // the same place twice
+	}
+	r.uniques = append(r.uniques, n)
+	return n
+}
+
+// hash is the same for the same text, in the next process, too.
+func (p *Proxy) hash(text []byte) uint64 {
+	p.hashed = text
+	return siphash.Hash(p.dialogs.secret[0], p.dialogs.secret[1], text)
 }
 
 // appendVia appends our Via header line for a request that goes from a face over a
 // transport.
-func (r *relay) appendVia(dst []byte, f Face, kind transport.Kind) []byte {
-	dst = append(append(dst, "Via: SIP/2.0/"...), kind.String()...)
+func (b *branch) appendVia(dst []byte) []byte {
+	r, f := b.relay, b.face
+	dst = append(append(dst, "Via: SIP/2.0/"...), b.hop.Kind.String()...)
 	dst = append(dst, ' ')
 	dst = sipmsg.AppendHostPort(dst, f.Named.Addr(), int(f.Named.Port()))
 	dst = append(append(dst, ";branch="...), cookie...)
-	unique, hash := hash16(r.unique()), hash16(r.hash)
+	unique, hash := hash16(b.unique()), hash16(r.hash)
 	dst = append(append(dst, unique[:]...), hash[:]...)
 	cfg := &r.proxy.cfg
 	if f.Side == Inside && cfg.RportInside || f.Side == Outside && cfg.RportOutside {

@@ -27,6 +27,7 @@ type binding struct {
 	cseq    uint32
 	hop     transport.Hop // where the phone is
 	expires time.Duration // when it ends: Registrar.now
+	key     uint64        // of its record in the journal; 0: it has none
 }
 
 // noQ says that a contact has no q parameter.
@@ -102,6 +103,7 @@ func (r *Registrar) remove(b *binding) {
 	r.bindings[last] = nil
 	r.bindings = r.bindings[:last]
 	b.index = gone
+	r.strike(&b.key)
 	host := b.hop.Remote.Addr()
 	r.hostOf(host).bindings--
 	r.tidy(host)

@@ -114,9 +114,7 @@ func (r *Registrar) dump() []byte {
 	w := &writer{zero: time.Now().Add(-now)}
 	w.text = append(w.text, fileTitle+fileVersion+"\n"...)
 	w.begin = len(w.text)
-	w.word("secret")
-	w.word(hex.EncodeToString(secret[:]))
-	w.end()
+	w.secret(secret)
 	for part := range slices.Chunk(bindings, dumpAtOnce) {
 		r.mu.Lock()
 		for _, b := range part {
@@ -139,6 +137,12 @@ func (r *Registrar) dump() []byte {
 	w.number(int64(w.lines))
 	w.end()
 	return w.text
+}
+
+func (w *writer) secret(s [16]byte) {
+	w.word("secret")
+	w.word(hex.EncodeToString(s[:]))
+	w.end()
 }
 
 func (w *writer) contact(b *binding) {
@@ -245,10 +249,11 @@ func (w *reader) uri() []byte {
 	return b
 }
 
-// restore takes over what a file of ours tells, and says what is damaged.
-func (r *Registrar) restore(text []byte) (contacts, lines int, damage []string) {
+// restore takes over what a file of ours tells, and says what is damaged. zero is what
+// its clock showed when Registrar.now was 0.
+func (r *Registrar) restore(text []byte, zero time.Time) (contacts, lines int, damage []string) {
 	now := r.now()
-	w := reader{zero: time.Now().Add(-now)}
+	w := reader{zero: zero}
 	number, ended := 0, false
 	var last *line
 	for raw := range bytes.Lines(text) {

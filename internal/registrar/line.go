@@ -22,13 +22,15 @@ const lineIdle = 24 * time.Hour
 
 // line is a phone's contact that has a token, which stands for it outside.
 type line struct {
-	key      string // of lines.byKey
+	what     string // key of lines.byKey
 	token    string
 	uri      []byte
 	hop      transport.Hop
 	used     time.Duration // last time: Registrar.now
 	accounts []account
-	index    int // in lines.list
+	index    int           // in lines.list
+	key      uint64        // of its record in the journal; 0: it has none
+	saved    time.Duration // when that was written
 }
 
 // account is a registration of a line at an outside registrar.
@@ -99,7 +101,11 @@ func (r *Registrar) line(uri []byte, phone transport.Hop) *line {
 	s.buf = appendKey(s.buf[:0], uri, phone)
 	now := r.now()
 	if l := s.byKey[string(s.buf)]; l != nil {
+		moved := l.hop != phone
 		l.used, l.hop = now, phone
+		if moved || now-l.saved > saveEvery {
+			r.saveLine(l)
+		}
 		return l
 	}
 	addr := phone.Remote.Addr()
@@ -111,11 +117,11 @@ func (r *Registrar) line(uri []byte, phone transport.Hop) *line {
 		r.tidy(addr)
 		return nil
 	}
-	l := &line{key: string(s.buf), token: s.token(s.buf), hop: phone, used: now}
+	l := &line{what: string(s.buf), token: s.token(s.buf), hop: phone, used: now}
 	if s.byToken[l.token] != nil {
 		return nil // of 2**80 tokens
 	}
-	l.uri = []byte(l.key)[:len(uri):len(uri)]
+	l.uri = []byte(l.what)[:len(uri):len(uri)]
 	r.addLine(l)
 	return l
 }
@@ -124,16 +130,17 @@ func (r *Registrar) addLine(l *line) {
 	s := &r.lines
 	l.index = len(s.list)
 	s.list = append(s.list, l)
-	s.byKey[l.key], s.byToken[l.token] = l, l
+	s.byKey[l.what], s.byToken[l.token] = l, l
 	r.hostOf(l.hop.Remote.Addr()).lines++
 	r.changed++
+	r.saveLine(l)
 }
 
 func (r *Registrar) removeLine(l *line) {
 	s := &r.lines
 	s.unlist(l)
 	l.accounts = nil
-	delete(s.byKey, l.key)
+	delete(s.byKey, l.what)
 	delete(s.byToken, l.token)
 	last := len(s.list) - 1
 	s.list[l.index] = s.list[last]
@@ -141,6 +148,7 @@ func (r *Registrar) removeLine(l *line) {
 	s.list[last] = nil
 	s.list = s.list[:last]
 	l.index = gone
+	r.strike(&l.key)
 	addr := l.hop.Remote.Addr()
 	r.hostOf(addr).lines--
 	r.tidy(addr)
@@ -298,6 +306,7 @@ func (r *Registrar) account(l *line, of account, now time.Duration) {
 		l.accounts = append(l.accounts, of)
 		r.lines.enlist(l)
 	}
+	r.saveLine(l)
 }
 
 // leaveAll ends the registrations of an address-of-record that a host has.

@@ -342,6 +342,7 @@ func (r *Registrar) carryOut(m *sipmsg.Message, of []byte, now time.Duration) {
 		b := c.old
 		b.setText(c.uri, c.params, m.Bytes(m.CallID))
 		b.cseq, b.q, b.expires = m.CSeq, c.q, now+c.lifetime
+		r.saveContact(b)
 	}
 }
 

@@ -94,6 +94,12 @@ type Registrar struct {
 	changes  []change
 
 	store store
+
+	journal proxy.Journal // nil: there is none
+	lastKey uint64        // of it
+	record  []byte        // the last one, reused
+	backlog []byte        // records for Resume
+	shift   time.Duration // of the times in them
 }
 
 // host counts what there is of one remote address.

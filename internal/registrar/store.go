@@ -136,7 +136,7 @@ func (r *Registrar) load() {
 	if text == nil {
 		return
 	}
-	contacts, lines, damage := r.restore(text)
+	contacts, lines, damage := r.restore(text, time.Now().Add(-r.now()))
 	if len(damage) == 0 {
 		r.log.Info("registrations restored", "file", name, "contacts", contacts, "tokens", lines)
 		return

@@ -146,7 +146,7 @@ func TestDamage(t *testing.T) {
 	whole := r.dump()
 	for cut := range len(whole) {
 		one := New(Config{}, quiet())
-		contacts, lines, damage := one.restore(whole[:cut])
+		contacts, lines, damage := one.restore(whole[:cut], time.Now().Add(-one.now()))
 		if len(damage) == 0 {
 			t.Fatalf("cut after %d of %d bytes: no damage is seen", cut, len(whole))
 		}
@@ -159,7 +159,7 @@ func TestDamage(t *testing.T) {
 		text := bytes.Clone(whole)
 		text[i] ^= 4
 		one := New(Config{}, quiet())
-		contacts, lines, damage := one.restore(text)
+		contacts, lines, damage := one.restore(text, time.Now().Add(-one.now()))
 		if len(damage) == 0 {
 			t.Fatalf("byte %d: no damage is seen", i)
 		}
@@ -340,7 +340,7 @@ func FuzzRestore(f *testing.F) {
 			w.end()
 		}
 		r := New(Config{}, quiet())
-		contacts, lines, _ := r.restore(w.text)
+		contacts, lines, _ := r.restore(w.text, time.Now().Add(-r.now()))
 		if s := r.Stats(); s.Contacts != contacts || s.Lines > lines {
 			t.Fatalf("%d contacts, %d tokens, %+v", contacts, lines, s)
 		}
@@ -350,7 +350,7 @@ func FuzzRestore(f *testing.F) {
 			}
 		}
 		again := New(Config{}, quiet())
-		more, _, damage := again.restore(r.dump())
+		more, _, damage := again.restore(r.dump(), time.Now().Add(-again.now()))
 		if len(damage) > 0 || more > contacts {
 			t.Fatalf("of %d contacts %d came back, %q", contacts, more, damage)
 		}

@@ -48,3 +48,41 @@ func TestProxyRestart(t *testing.T) {
 		t.Errorf("the phones have registered again: %v", ps)
 	}
 }
+
+// TestProxyKilled: the daemon is killed at once and started again, without a
+// registration_file. A call goes on and ends as it should, each phone is reached without
+// having said anything since, whether it is registered here or outside.
+func TestProxyKilled(t *testing.T) {
+	t.Parallel()
+	l := proxied(t, lab.Options{Firewall: readmeFirewall(t, lab.IPTablesNFT), Phones: 2, Outside: []string{"203.0.113.10", "198.51.100.20"}})
+	config := []string{"host_outbound = 203.0.113.1"}
+	daemon := l.StartProxy(config...)
+	provider := l.Outside[0].Kamailio(lab.KamailioOptions{Auth: true, RecordRoute: true})
+	alice := l.Phones[0].Baresip(lab.BaresipOptions{Registrar: provider.Addr, Outbound: throughProxy, Answer: true})
+	john := l.Phones[1].Baresip(lab.BaresipOptions{User: "johndoe", Domain: "203.0.113.1", Outbound: throughProxy, Answer: true})
+	bob := l.Outside[1].Baresip(lab.BaresipOptions{User: "bob", Registrar: provider.Addr, Answer: true})
+	again := func() {
+		daemon.Kill()
+		daemon = l.StartProxy(config...)
+		daemon.WaitLine(`the proxy mode goes on where an earlier daemon ended" contacts=1 tokens=[12] `, lab.Moment())
+	}
+	for _, to := range []*lab.Baresip{alice, john} {
+		connect(l, bob, to, to.AOR)
+		again()
+		l.AudioBothWaysSince(l.Inside.Mark(), l.Wire.Mark(), 25)
+		bob.Hangup()
+		to.WaitEvent("CALL_CLOSED")
+		l.WaitClosed()
+	}
+	again()
+	for _, to := range []*lab.Baresip{john, alice} {
+		connect(l, bob, to, to.AOR)
+		again()
+		to.Hangup()
+		bob.WaitEvent("CALL_CLOSED")
+		l.WaitClosed()
+	}
+	if ps := l.Inside.SIP(lab.Request("REGISTER")); len(ps) > 3 { // one was challenged
+		t.Errorf("the phones have registered again: %v", ps)
+	}
+}
