@@ -46,6 +46,10 @@ type Table struct {
 	overrun   time.Time // when the log was told that changes were missed
 }
 
+// installBuffer bounds the transaction that replaces a table of another version, with all
+// of its leases: some 2 KB for a call.
+const installBuffer = 64 << 20
+
 // Open installs the table, or takes over the one that is there: its rules and
 // configured sets are replaced, its leased elements stay, and packets meet the old
 // rules or the new ones, never none. The table outlives the process and Close.
@@ -55,6 +59,9 @@ func Open(cfg Config, log *slog.Logger) (*Table, error) {
 		table: &nftables.Table{Name: tableName, Family: nftables.TableFamilyIPv4},
 	}
 	conn, err := nftables.New(nftables.AsLasting(), nftables.WithSockOptions(func(conn *netlink.Conn) (err error) {
+		if err := conn.SetWriteBuffer(installBuffer); err != nil {
+			return err
+		}
 		t.port, err = portOf(conn)
 		return err
 	}))

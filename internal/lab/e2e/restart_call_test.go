@@ -41,7 +41,8 @@ func (d *duo) downgradeTable() {
 			if word == "}" {
 				within = ""
 			}
-		case strings.Contains(word, "queue"), strings.Contains(word, "@serving"): // nobody listens
+		case strings.Contains(word, "queue"): // nobody listens, and nft cannot load the target of xtables
+			old.WriteString("drop\n")
 		default:
 			old.WriteString(strings.Replace(line, "hook forward priority 290", "hook forward priority 280", 1))
 		}

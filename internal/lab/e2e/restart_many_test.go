@@ -19,9 +19,19 @@ import (
 const takeoverTime = time.Second
 
 // TestRestartThousandCalls: a daemon that starts where another has left a thousand
-// bindings, and a thousand calls of two streams each, serves at once.
+// bindings, and a thousand calls of two streams each, serves at once; also where it has
+// to replace the table.
 func TestRestartThousandCalls(t *testing.T) {
 	t.Parallel()
+	for name, between := range map[string]func(*duo){"crash": func(*duo) {}, "upgrade": (*duo).downgradeTable} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			thousandCalls(t, between)
+		})
+	}
+}
+
+func thousandCalls(t *testing.T, between func(*duo)) {
 	d := strangers(t, lab.Options{Firewall: lab.Firewall{Backend: lab.Nftables}})
 	if !d.NAT() {
 		t.Skip("there is no daemon")
@@ -31,6 +41,7 @@ func TestRestartThousandCalls(t *testing.T) {
 	daemon.Kill()
 	const calls = 1000
 	populate(d.Lab, calls)
+	between(d)
 	took := make(chan time.Duration, 1)
 	begin := time.Now()
 	go func() { // a phone that does not wait for the daemon
