@@ -276,6 +276,7 @@ func (e *Engine) fail(c *call, t *transaction) {
 	if t.previous != nil {
 		e.release(t.dialog.session)
 		t.dialog.session, t.previous = t.previous, nil
+		e.touch(t)
 	}
 	c.dialogs = slices.DeleteFunc(c.dialogs, func(d *dialog) bool {
 		if d.invite != t || d.confirmed {

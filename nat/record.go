@@ -2,7 +2,6 @@ package nat
 
 import (
 	"encoding/binary"
-	"errors"
 	"net/netip"
 	"slices"
 	"time"
@@ -19,8 +18,8 @@ const recordVersion = 1
 const (
 	recordEngine      = 'e' // version, the key of the hashes, announced addresses of before
 	recordBinding     = 'b'
-	recordCall        = 'c' // with its dialogs, sessions and transactions
-	recordTransaction = 't' // of no call
+	recordCall        = 'c' // with its dialogs and their sessions
+	recordTransaction = 't' // with its offer, if it is one of a call
 )
 
 // writer appends to a record.
@@ -78,8 +77,6 @@ type reader struct {
 	shift time.Duration // to the times of this process
 	bad   bool
 }
-
-var errRecord = errors.New("nat: a record of the journal is not understood")
 
 func (r *reader) byte() byte {
 	if len(r.rest) == 0 {
@@ -231,24 +228,14 @@ func (r *reader) readBinding() *binding {
 
 func (t *transaction) place() *saved { return &t.saved }
 
-// appendRecord makes the record of a transaction that no call has.
-func (t *transaction) appendRecord(e *Engine, to []byte) []byte {
-	if t.call != nil {
-		e.touch(t.call)
-		return to
-	}
+// appendRecord leaves out when the transaction ends: each repetition moves that.
+func (t *transaction) appendRecord(_ *Engine, to []byte) []byte {
 	w := writer(to)
 	w.byte(recordTransaction)
-	w.transaction(t)
-	return w
-}
-
-// transaction leaves out when it ends: each repetition moves that.
-func (w *writer) transaction(t *transaction) {
 	w.fixed(t.key.id)
 	w.addr(t.key.inside)
 	w.byte(byte(t.key.method))
-	w.flags(t.key.outbound, t.offered, t.lateOnly, t.agreed)
+	w.flags(t.key.outbound, t.offered, t.lateOnly, t.agreed, t.call != nil)
 	w.addr(t.peer)
 	w.number(uint64(t.cseq))
 	w.number(t.serial)
@@ -256,20 +243,50 @@ func (w *writer) transaction(t *transaction) {
 	w.text(t.from)
 	w.text(t.to)
 	w.number(uint64(t.final))
+	if t.call == nil {
+		return w
+	}
+	w.fixed(t.call.key.id)
+	var local, remote uint64
+	if t.dialog != nil {
+		local, remote = t.dialog.local, t.dialog.remote
+	}
+	w.fixed(local)
+	w.fixed(remote)
+	w.session(t.offer)
+	w.session(t.previous)
+	w.farMedia(t.far)
+	return w
 }
 
-func (r *reader) readTransaction() *transaction {
+// transactionRecord is a transaction as its record has it.
+type transactionRecord struct {
+	transaction   *transaction
+	called        bool   // it is one of a call
+	call          uint64 // the hash of its Call-ID
+	local, remote uint64 // hashes of its dialog's tags, 0: none
+	holding       []*session
+}
+
+func (r *reader) readTransaction() (rec transactionRecord) {
 	t := new(transaction)
+	rec.transaction = t
 	t.key.id = r.fixed()
 	t.key.inside = r.addr()
 	t.key.method = sipmsg.Method(r.byte())
-	r.flags(&t.key.outbound, &t.offered, &t.lateOnly, &t.agreed)
+	r.flags(&t.key.outbound, &t.offered, &t.lateOnly, &t.agreed, &rec.called)
 	t.peer = r.addr()
 	t.cseq = uint32(r.number())
 	t.serial = r.number()
 	t.sentBy, t.from, t.to = r.text(), r.text(), r.text()
 	t.final = r.small(999)
-	return t
+	if !rec.called {
+		return rec
+	}
+	rec.call, rec.local, rec.remote = r.fixed(), r.fixed(), r.fixed()
+	t.offer, t.previous = r.readSession(&rec.holding), r.readSession(&rec.holding)
+	t.far = r.readFarMedia()
+	return rec
 }
 
 func (c *call) place() *saved { return &c.saved }
@@ -306,14 +323,6 @@ func (c *call) appendRecord(_ *Engine, to []byte) []byte {
 		}
 		w.session(d.session)
 	}
-	w.number(uint64(len(c.transactions)))
-	for _, t := range c.transactions {
-		w.transaction(t)
-		w.number(uint64(slices.Index(c.dialogs, t.dialog) + 1))
-		w.session(t.offer)
-		w.session(t.previous)
-		w.farMedia(t.far)
-	}
 	return w
 }
 
@@ -341,13 +350,13 @@ func (w *writer) session(s *session) {
 }
 
 // readSession reads a session whose mappings are the record's, with no more than their
-// endpoints.
-func (r *reader) readSession() (s *session, holding bool) {
+// endpoints. One that holds them is added to holding.
+func (r *reader) readSession(holding *[]*session) *session {
 	if r.byte() == 0 {
-		return nil, false
+		return nil
 	}
-	s = new(session)
-	r.flags(&s.unknown, &s.answered, &s.held, &holding)
+	s, holds := new(session), false
+	r.flags(&s.unknown, &s.answered, &s.held, &holds)
 	s.sources, s.relays = r.addrs(), r.addrs()
 	for range r.length() {
 		h := hold{mapping: &mapping{inside: r.endpoint(), public: r.endpoint()}, line: r.small(1 << 16), pair: r.small(1 << 16)}
@@ -355,7 +364,10 @@ func (r *reader) readSession() (s *session, holding bool) {
 		h.far = r.endpoint()
 		s.holds = append(s.holds, h)
 	}
-	return s, holding
+	if holds {
+		*holding = append(*holding, s)
+	}
+	return s
 }
 
 // holding reports whether the session holds its mappings.

@@ -2,6 +2,7 @@ package nat
 
 import (
 	"bytes"
+	"cmp"
 	"net/netip"
 	"slices"
 	"time"
@@ -52,7 +53,7 @@ type backlog struct {
 func (e *Engine) Resume(whole bool) (did Restored) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	r := restorer{Engine: e, now: e.now(), opened: make(map[*binding]bool)}
+	r := restorer{Engine: e, now: e.now(), opened: make(map[*binding]bool), begun: make(map[begun]*transaction)}
 	all := e.backlog
 	e.backlog = nil
 	// The engine's own first, bindings before the calls over them.
@@ -70,6 +71,9 @@ func (e *Engine) Resume(whole bool) (did Restored) {
 		}
 	}
 	e.commit(r.now)
+	for _, c := range e.calls {
+		slices.SortFunc(c.transactions, func(a, b *transaction) int { return cmp.Compare(a.serial, b.serial) })
+	}
 	for _, m := range e.mappings {
 		if len(m.sessions) > 0 || m.dirty {
 			continue
@@ -92,7 +96,14 @@ type restorer struct {
 	reader
 	now    time.Time
 	opened map[*binding]bool // that the kernel did not have
+	begun  map[begun]*transaction
 	did    Restored
+}
+
+// begun names an INVITE that has begun dialogs. It may be forgotten already.
+type begun struct {
+	call   callKey
+	serial uint64
 }
 
 func (r *restorer) restore(kind byte) {
@@ -109,9 +120,7 @@ func (r *restorer) restore(kind byte) {
 			r.commit(r.now)
 		}
 	case recordTransaction:
-		if t := r.readTransaction(); !r.bad {
-			r.restoreTransaction(t)
-		}
+		r.restoreTransaction()
 	}
 	if r.bad {
 		r.did.Unreadable++
@@ -165,12 +174,11 @@ func (r *restorer) publicIsFree(ep netip.AddrPort) bool {
 
 // callRecord is a call as its record has it.
 type callRecord struct {
-	call         *call
-	known        map[netip.Addr]bool // guests that the phone has sent to itself
-	bindings     []netip.AddrPort
-	invites      map[*dialog]uint64 // by their serial numbers
-	transactions []*transaction
-	holding      []*session
+	call     *call
+	known    map[netip.Addr]bool // guests that the phone has sent to itself
+	bindings []netip.AddrPort
+	invites  map[*dialog]uint64 // by their serial numbers
+	holding  []*session
 }
 
 func (r *restorer) restoreCall() {
@@ -188,33 +196,17 @@ func (r *restorer) restoreCall() {
 		}
 	}
 	r.readmit(c, rec.known)
-	for _, s := range rec.holding {
-		r.findMappings(s, true)
-		r.attach(s)
-	}
-	begun := make(map[uint64]*transaction)
-	for _, t := range rec.transactions {
-		for _, s := range []*session{t.offer, t.previous} {
-			r.findMappings(s, false)
-		}
-		if !r.restoreTransaction(t) {
-			r.dropOffer(t)
-			r.forget(t)
-			continue
-		}
-		t.call = c
-		c.transactions = append(c.transactions, t)
-		begun[t.serial] = t
-	}
+	r.hold(c, rec.holding)
 	wait := inviteWait
 	for _, d := range c.dialogs {
-		r.findMappings(d.session, false)
+		r.findMappings(c, d.session, false)
 		r.serial = max(r.serial, d.latest)
 		if serial := rec.invites[d]; serial != 0 {
-			if begun[serial] == nil {
-				begun[serial] = &transaction{serial: serial, final: 200} // forgotten already
+			key := begun{c.key, serial}
+			if r.begun[key] == nil {
+				r.begun[key] = &transaction{serial: serial, final: 200}
 			}
-			d.invite = begun[serial]
+			d.invite = r.begun[key]
 		}
 		if d.confirmed {
 			wait = r.cfg.RTPTimeout / 4
@@ -239,42 +231,33 @@ func (r *restorer) readCall() (rec callRecord) {
 	for range r.length() {
 		rec.bindings = append(rec.bindings, r.endpoint())
 	}
-	session := func() *session {
-		s, holding := r.readSession()
-		if holding {
-			rec.holding = append(rec.holding, s)
-		}
-		if s != nil {
-			s.call = c
-		}
-		return s
-	}
 	for range r.length() {
 		d := &dialog{local: r.fixed(), remote: r.fixed(), latest: r.number()}
 		r.flags(&d.confirmed)
 		rec.invites[d] = r.number()
-		d.session = session()
+		d.session = r.readSession(&rec.holding)
 		c.dialogs = append(c.dialogs, d)
 	}
-	for range r.length() {
-		t := r.readTransaction()
-		if n := r.small(len(c.dialogs)); n > 0 {
-			t.dialog = c.dialogs[n-1]
-		}
-		t.offer, t.previous, t.far = session(), session(), r.readFarMedia()
-		rec.transactions = append(rec.transactions, t)
-	}
 	return rec
+}
+
+// hold has sessions of a call hold their mappings again.
+func (r *restorer) hold(c *call, sessions []*session) {
+	for _, s := range sessions {
+		r.findMappings(c, s, true)
+		r.attach(s)
+	}
 }
 
 // findMappings gives the holds of a session, which have a mapping of the record's,
 // those that are open. If it says so, one that the kernel has lost is opened again. A
 // hold is left out whose endpoints have become another's, or whose public address has
 // gone.
-func (r *restorer) findMappings(s *session, reopen bool) {
+func (r *restorer) findMappings(c *call, s *session, reopen bool) {
 	if s == nil {
 		return
 	}
+	s.call = c
 	found := s.holds[:0]
 	for _, h := range s.holds {
 		was := h.mapping
@@ -308,9 +291,24 @@ func (r *restorer) readmit(c *call, known map[netip.Addr]bool) {
 	r.welcome(c, r.now)
 }
 
-func (r *restorer) restoreTransaction(t *transaction) bool {
-	if r.transactions[t.key] != nil {
-		return false
+// restoreTransaction comes after the calls. It is left out where its call is.
+func (r *restorer) restoreTransaction() {
+	rec := r.readTransaction()
+	t := rec.transaction
+	c := r.calls[callKey{rec.call, t.key.inside}]
+	if r.bad || r.transactions[t.key] != nil || rec.called && c == nil {
+		return
+	}
+	if rec.called {
+		if invite := r.begun[begun{c.key, t.serial}]; invite != nil {
+			*invite = *t // of which the dialogs know
+			t = invite
+		}
+		t.call, t.dialog = c, c.dialog(rec.local, rec.remote)
+		c.transactions = append(c.transactions, t)
+		r.hold(c, rec.holding)
+		r.findMappings(c, t.offer, false)
+		r.findMappings(c, t.previous, false)
 	}
 	r.transactions[t.key] = t
 	r.host(t.key.inside).transactions++
@@ -324,5 +322,4 @@ func (r *restorer) restoreTransaction(t *transaction) bool {
 		wait = inviteWait
 	}
 	r.wheel.set(t, r.now.Add(wait))
-	return true
 }

@@ -94,8 +94,11 @@ func (e *Engine) transaction(w *Worker, outbound bool) *transaction {
 		return nil
 	}
 	h := e.host(w.inside.Addr())
-	if len(e.transactions) >= room(e.cfg.Limits.Transactions, outbound) ||
-		h.transactions >= room(e.cfg.Limits.TransactionsHost, outbound) {
+	all, of := room(e.cfg.Limits.Transactions, outbound), room(e.cfg.Limits.TransactionsHost, outbound)
+	if !negotiates(m.Method) && m.Method != sipmsg.MethodBye { // a flood of others leaves calls their media
+		all, of = all-all/4, of-of/4
+	}
+	if len(e.transactions) >= all || h.transactions >= of {
 		e.stats.LimitRefusals++
 		e.log.warn("limit", w.inside.Addr(), "a SIP transaction is not remembered: too many are open",
 			"of the host", h.transactions, "in all", len(e.transactions))
@@ -157,16 +160,19 @@ func (t *transaction) challenged() bool {
 // is held by the dialog; the offer is kept for the answers of further forks.
 func (e *Engine) agreed(t *transaction) {
 	t.agreed = true
+	e.touch(t)
 	e.release(t.offer)
 }
 
 func (e *Engine) dropOffer(t *transaction) {
 	e.release(t.offer)
 	t.offer, t.far = nil, nil
+	e.touch(t)
 }
 
 // forget lets go of the session that a failure would have brought back.
 func (e *Engine) forget(t *transaction) {
 	e.release(t.previous)
 	t.previous = nil
+	e.touch(t)
 }
