@@ -78,18 +78,18 @@ func expect(t testing.TB, got, want map[uint64]string) {
 	}
 }
 
-// sample is a file, and where each of its records begins. The last entry is its end.
-func sample() (text []byte, at []int, records []struct {
+// item is a record of the sample.
+type item struct {
 	key  uint64
 	data string
-}) {
+}
+
+// sample is a file, and where each of its records begins. The last entry is its end.
+func sample() (text []byte, at []int, records []item) {
 	title := title{place: here, generation: 3, since: 3}
 	text = title.append(nil)
 	for i, data := range []string{"first", "second", "", "third, which has more", string(bytes.Repeat(mark[:], 5)), "second"} {
-		r := struct {
-			key  uint64
-			data string
-		}{uint64(i % 4), data}
+		r := item{uint64(i % 4), data}
 		records = append(records, r)
 		at = append(at, len(text))
 		text = appendRecord(text, uint64(i+1), r.key, []byte(r.data))

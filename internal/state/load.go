@@ -217,6 +217,7 @@ func scan(text []byte, file int, newest map[uint64]record) string {
 	for len(text) > 0 {
 		raw := cutRecord(text)
 		if raw == nil {
+			outdate(text, file, newest)
 			skip := bytes.Index(text[1:], mark[:]) + 1
 			if skip == 0 {
 				skip = len(text)
@@ -228,9 +229,8 @@ func scan(text []byte, file int, newest map[uint64]record) string {
 		}
 		text = text[len(raw):]
 		torn = 0
-		key := keyOf(raw)
-		if old, is := newest[key]; !is || sequenceOf(old.raw) < sequenceOf(raw) {
-			newest[key] = record{raw, file}
+		if old, is := newest[keyOf(raw)]; !is || sequenceOf(old.raw) < sequenceOf(raw) {
+			newest[keyOf(raw)] = record{raw, file}
 		}
 	}
 	switch {
@@ -240,4 +240,17 @@ func scan(text []byte, file int, newest map[uint64]record) string {
 		return "ends within a record"
 	}
 	return fmt.Sprintf("has %d damaged bytes", lost)
+}
+
+// outdate takes away what a damaged record was to replace: an outdated record tells what
+// is not true any more, which is worse than nothing. Its key may be damaged as well; then
+// there is hardly one like it.
+func outdate(text []byte, file int, newest map[uint64]record) {
+	if len(text) < recordLen || !bytes.HasPrefix(text, mark[:]) {
+		return
+	}
+	raw := text[:recordLen]
+	if old, is := newest[keyOf(raw)]; is && sequenceOf(old.raw) < sequenceOf(raw) {
+		newest[keyOf(raw)] = record{raw, file}
+	}
 }

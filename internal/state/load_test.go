@@ -24,13 +24,18 @@ func apply(t *testing.T, keep func(i int) bool) map[uint64]string {
 	return m
 }
 
-// A file that was cut off tells all that is before the cut, and is whole only where
-// the cut is between two records.
+// A file that was cut off tells all that is before the cut, but for what the record in
+// which it is was to replace, and is whole only where the cut is between two records.
 func TestCutAtEveryByte(t *testing.T) {
-	text, at, _ := sample()
+	text, at, records := sample()
 	for n := range len(text) + 1 {
 		found, c := understand(text[:n])
 		want := apply(t, func(i int) bool { return at[i+1] <= n })
+		for i, r := range records {
+			if n >= at[i]+recordLen && n < at[i+1] {
+				delete(want, r.key)
+			}
+		}
 		if n < titleLen {
 			want = nil
 		}
@@ -47,9 +52,10 @@ func TestCutAtEveryByte(t *testing.T) {
 	}
 }
 
-// A changed byte costs the record that it is in, and is noticed.
+// A changed byte costs the record that it is in, and what that was to replace, and is
+// noticed.
 func TestEveryByteChanged(t *testing.T) {
-	whole, at, _ := sample()
+	whole, at, records := sample()
 	for n := range whole {
 		for _, change := range []byte{0x01, 0x80, 0xFF} {
 			text := bytes.Clone(whole)
@@ -58,6 +64,18 @@ func TestEveryByteChanged(t *testing.T) {
 			want := apply(t, func(i int) bool { return n < at[i] || n >= at[i+1] })
 			if n < titleLen {
 				want = nil
+			}
+			for i, r := range records {
+				later := slices.ContainsFunc(records[i+1:], func(x item) bool { return x.key == r.key })
+				if o := n - at[i]; o >= len(mark) && n < at[i+1] && (o < 12 || o >= recordLen) && !later {
+					delete(want, r.key)
+				} else if o >= 12 && o < recordLen { // its key or its place in the order
+					for key := range want {
+						if found[key] == "" && (key == r.key || key == keyOf(text[at[i]:])) {
+							delete(want, key)
+						}
+					}
+				}
 			}
 			expect(t, found, want)
 			other := n >= len(product) && n < len(product)+len(version)
