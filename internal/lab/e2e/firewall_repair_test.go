@@ -216,7 +216,7 @@ func (d *duo) suffer(i injury, before string) {
 			d.T.Errorf("%s has missed %d packets", s.User, missed)
 		}
 	}
-	d.T.Logf("seen to be repaired after %v; missed: inside %d, outside %d", took.Round(time.Millisecond), d.alice.missed(), d.bob.missed())
+	d.T.Logf("%s: seen to be repaired after %v; missed: inside %d, outside %d", i.name, took.Round(time.Millisecond), d.alice.missed(), d.bob.missed())
 }
 
 // TestMediaBeginsInTheGap: what the daemon has in the kernel is changed, and media begins
