@@ -188,7 +188,7 @@ func (d *duo) phone(t *testing.T, stop <-chan struct{}) (calls int) {
 // nothing is left over.
 func TestRestartBurst(t *testing.T) {
 	t.Parallel()
-	restarts := 10
+	restarts := 20
 	if n, err := strconv.Atoi(os.Getenv("SIPNATD_RESTARTS")); err == nil {
 		restarts = n
 	}
