@@ -67,6 +67,8 @@ func (d *Daemon) configure(read *config.Config) error {
 			d.rewatch()
 		}
 	}
+	d.followJoin()
+	d.configureProxy()
 	// The log is told of the change by whichever selection says more.
 	if cfg.SilenceLog < old.SilenceLog {
 		d.log.Select(selection(cfg))
@@ -76,8 +78,6 @@ func (d *Daemon) configure(read *config.Config) error {
 		d.reportInterfaces(faces)
 		d.renumber(faces)
 	}
-	d.followJoin()
-	d.configureProxy()
 	d.log.Select(selection(cfg))
 	d.reportConfig()
 	d.lookUpSoon()
