@@ -70,7 +70,7 @@ func (d *Daemon) configure(read *config.Config) error {
 	d.followJoin()
 	d.configureProxy()
 	// The log is told of the change by whichever selection says more.
-	if cfg.SilenceLog < old.SilenceLog {
+	if cfg.SilenceLog <= old.SilenceLog {
 		d.log.Select(selection(cfg))
 	}
 	d.reportChanges(old, read)
