@@ -182,10 +182,15 @@ func TestRepair(t *testing.T) {
 			d.register()
 			d.connect()
 			before := d.state()
-			defer d.alice.rtp.Stream(d.alice.peer.RTP, rtpInterval)()
-			defer d.bob.rtp.Stream(d.bob.peer.RTP, rtpInterval)()
+			silence := []func(){
+				d.alice.rtp.Stream(d.alice.peer.RTP, rtpInterval),
+				d.bob.rtp.Stream(d.bob.peer.RTP, rtpInterval),
+			}
 			for _, i := range group.injuries {
 				d.step(i.name, func() { d.suffer(i, before) })
+			}
+			for _, stop := range silence {
+				stop()
 			}
 			d.hangUp(d.bob, d.alice)
 			d.incoming().call()
