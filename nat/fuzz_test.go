@@ -3,6 +3,9 @@ package nat
 import (
 	"bytes"
 	"fmt"
+	"log/slog"
+	"maps"
+	"math/rand/v2"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -38,20 +41,40 @@ type fuzzRun struct {
 	corpus  [][]byte
 	world   *world
 	ledger  *ledger
-	way     func(*Packet)   // how messages come where they are not forwarded
-	asked   []asked         // requests that can be answered
-	log     strings.Builder // what was played, for a failure
+	public  netip.Addr        // the firewall's
+	journal *memory           // nil: there is none
+	way     func(*Packet)     // how messages come where they are not forwarded
+	asked   []asked           // requests that can be answered
+	vias    map[string]string // topmost Vias of requests, by transaction; "" if there were several
+	age     int               // grows whenever something may be forgotten
+	log     strings.Builder   // what was played, for a failure
 }
 
 // asked is a request as its receiver sees it.
 type asked struct {
 	src, dst string
 	message  []byte
+	key      string // of the transaction
+	via      string // as its sender has written it, see ownVia
+	age      int    // of the run
+}
+
+// fuzzNetworks are those of a firewall whose public address changes.
+type fuzzNetworks struct {
+	fakeNetworks
+	run *fuzzRun
+}
+
+func (n fuzzNetworks) Own(a netip.Addr) bool {
+	return a == n.run.public || n.fakeNetworks.Own(a) && a != netip.MustParseAddr(publicAddr)
 }
 
 func newFuzzRun(t *testing.T, program []byte, corpus [][]byte) *fuzzRun {
-	r := &fuzzRun{t: t, program: program, corpus: corpus}
-	cfg := Config{PortLow: 7070, PortHigh: 7101, RTPTimeout: time.Minute, HoldTimeout: 5 * time.Minute}
+	r := &fuzzRun{
+		t: t, program: program, corpus: corpus, public: netip.MustParseAddr(publicAddr),
+		vias: make(map[string]string), world: &world{t: t, now: time.Unix(1_700_000_000, 0), random: rand.NewPCG(1, 2)},
+	}
+	cfg := Config{PortLow: 7070, PortHigh: 7101, RTPTimeout: time.Minute, HoldTimeout: 5 * time.Minute, Networks: fuzzNetworks{run: r}}
 	scene := r.choose(16)
 	switch scene {
 	case 1:
@@ -65,7 +88,8 @@ func newFuzzRun(t *testing.T, program []byte, corpus [][]byte) *fuzzRun {
 	case 5:
 		cfg.MediaHosts = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/24")}
 	}
-	r.world, r.ledger = newLedgerWorld(t, cfg)
+	r.ledger = newLedger(cfg, func() time.Time { return r.world.now })
+	r.start()
 	switch scene {
 	case 6, 7:
 		r.ledger.translated, r.ledger.forwarded = true, scene == 7
@@ -86,7 +110,17 @@ func newFuzzRun(t *testing.T, program []byte, corpus [][]byte) *fuzzRun {
 			}
 		}
 	}
+	if scene%2 == 0 {
+		r.journal = newMemory()
+		r.world.engine.Keep(r.journal)
+	}
 	return r
+}
+
+// start begins with an engine that knows nothing.
+func (r *fuzzRun) start() {
+	r.world.engine = New(r.ledger.config, r.ledger, func() time.Time { return r.world.now }, r.world.random, slog.New(slog.DiscardHandler))
+	r.world.worker = r.world.engine.NewWorker()
 }
 
 func insideOf(p *Packet) netip.AddrPort {
@@ -140,6 +174,86 @@ func (r *fuzzRun) adopt(inside, public string, stream bool) {
 	}
 }
 
+// restart puts another engine in the place of the first one, as after a crash. It
+// learns what the kernel has, unless the table has gone meanwhile, and what the journal
+// has, unless that is lost.
+func (r *fuzzRun) restart(flushed, lost bool) {
+	fmt.Fprintln(&r.log, "restart, without table:", flushed, "without journal:", lost)
+	old := r.world.engine
+	for len(old.connections) > 0 { // they end with the process
+		r.disconnect()
+	}
+	_, before := old.Stats()
+	j := r.journal
+	if j != nil {
+		r.checkJournal()
+	}
+	if flushed {
+		clear(r.ledger.entries)
+		clear(r.ledger.inside)
+	}
+	r.start()
+	e := r.world.engine
+	for _, c := range r.ledger.changes() {
+		e.Adopt(c)
+	}
+	if j != nil && !lost {
+		for _, key := range slices.Sorted(maps.Keys(j.records)) {
+			e.Restore(j.records[key], 0)
+		}
+	}
+	did := e.Resume(j != nil && !lost)
+	if did.Unreadable > 0 {
+		r.fail("records that are not understood: %+v", did)
+	}
+	if j != nil {
+		r.journal = newMemory()
+		e.Keep(r.journal)
+	}
+	if _, now := e.Stats(); j != nil && !lost && !flushed && now != before {
+		r.fail("%+v before the restart, %+v after it", before, now)
+	}
+	if j == nil || lost || flushed {
+		r.age++
+	}
+	r.audit()
+}
+
+// checkJournal fails the run unless the journal has what the engine would write now.
+func (r *fuzzRun) checkJournal() {
+	written := func(m *memory) (all []string) {
+		for _, record := range m.records {
+			all = append(all, string(record))
+		}
+		slices.Sort(all)
+		return all
+	}
+	was, now := written(r.journal), newMemory()
+	r.world.engine.Keep(now)
+	if is := written(now); !slices.Equal(was, is) {
+		r.fail("the journal has\n%q\nbut the engine\n%q", was, is)
+	}
+	r.journal = now
+}
+
+// renumber gives the firewall another address, or its first one again.
+func (r *fuzzRun) renumber() {
+	old, next := r.public, netip.MustParseAddr("203.0.113.2")
+	if old == next {
+		next = netip.MustParseAddr(publicAddr)
+	}
+	fmt.Fprintln(&r.log, "renumber to", next)
+	r.public = next
+	r.age++
+	r.world.engine.Renumber(func(a netip.Addr) (netip.Addr, bool) { return next, a == old })
+	for public := range r.ledger.entries {
+		if public.Addr() == old {
+			r.fail("%v is left in the kernel", public)
+		}
+	}
+	r.audit()
+}
+
 // choose takes a number below n from the program.
 func (r *fuzzRun) choose(n int) int {
 	if len(r.program) == 0 {
@@ -158,7 +272,11 @@ func (r *fuzzRun) play() {
 		case 0:
 			d := pick(r, time.Second, 5*time.Second, 33*time.Second, 65*time.Second, 6*time.Minute, time.Hour)
 			fmt.Fprintln(&r.log, "wait", d)
+			r.age++
 			r.world.wait(d)
+			if d > inviteWait+transactionEnd {
+				clear(r.vias)
+			}
 			r.audit()
 		case 1:
 			for public := range r.ledger.entries {
@@ -184,11 +302,28 @@ func (r *fuzzRun) play() {
 	r.checkEnd()
 }
 
-// configure gives the engine another policy, which must end nothing.
+// configure gives the engine another policy, which must end nothing; or another
+// process, or another address.
 func (r *fuzzRun) configure() {
 	c := &r.ledger.config
+	what := r.choose(10)
+	switch what {
+	case 6, 7:
+		r.restart(false, what == 7)
+		return
+	case 8:
+		r.restart(true, false)
+		return
+	case 9:
+		if r.ledger.translated || len(r.world.engine.connections) > 0 {
+			return // flows and connections stay on the address that they have
+		}
+		r.renumber()
+		return
+	}
 	fmt.Fprintln(&r.log, "configure")
-	switch r.choose(6) {
+	r.age++
+	switch what {
 	case 0:
 		c.PortLow, c.PortHigh = 7070, 7101
 	case 1:
@@ -280,7 +415,45 @@ func (r *fuzzRun) answer() {
 	} else {
 		b.WriteString("\r\n")
 	}
-	r.send(a.dst, a.src, []byte(b.String()))
+	out := r.send(a.dst, a.src, []byte(b.String()))
+	if m.Method != sipmsg.MethodAck { // which nobody answers
+		r.checkRestored(a, out)
+	}
+}
+
+// checkRestored fails the run unless an answer comes back to the sender of the request
+// with its own Via, byte for byte. It says nothing
+// of a request that the engine may have forgotten, or whose branch was used again.
+func (r *fuzzRun) checkRestored(a asked, answer []byte) {
+	var m sipmsg.Message
+	if a.age != r.age || a.via == "" || r.vias[a.key] != a.via || r.ledger.config.Limits != r.unlimited() || m.Index(answer) != nil {
+		return
+	}
+	if got := ownVia(&m); got != a.via {
+		r.fail("the answer comes back with Via %q instead of %q:\n%s", got, a.via, answer)
+	}
+}
+
+// unlimited are the limits where none is reached.
+func (r *fuzzRun) unlimited() Limits {
+	return Limits{}.withDefaults(int(r.ledger.config.PortHigh) - int(r.ledger.config.PortLow) + 1)
+}
+
+// ownVia is the topmost Via without what servers add to it (RFC 3261 section 18.2.1,
+// RFC 3581).
+func ownVia(m *sipmsg.Message) string {
+	for _, h := range m.Headers {
+		if h.Kind != sipmsg.HdrVia {
+			continue
+		}
+		via, _, _ := strings.Cut(string(m.Bytes(h.Line)), ",")
+		kept := slices.DeleteFunc(strings.Split(strings.TrimSpace(via), ";"), func(p string) bool {
+			p = strings.ToLower(strings.TrimSpace(p))
+			return strings.HasPrefix(p, "received") || strings.HasPrefix(p, "rport")
+		})
+		return strings.Join(kept, ";")
+	}
+	return ""
 }
 
 // build writes a message. Its parts come from small sets, so that dialogs,
@@ -372,11 +545,12 @@ func (r *fuzzRun) sdp(src string) string {
 }
 
 // send has a message pass, and checks what leaves and what was opened for it.
-func (r *fuzzRun) send(src, dst string, message []byte) {
+func (r *fuzzRun) send(src, dst string, message []byte) []byte {
 	fmt.Fprintf(&r.log, "== %s > %s\n%s\n", src, dst, message)
 	before := bytes.Clone(message)
 	r.ledger.opened = r.ledger.opened[:0]
 	p := packet(src, dst, message)
+	p.Public = r.public
 	if r.way != nil {
 		r.way(p)
 	}
@@ -389,9 +563,19 @@ func (r *fuzzRun) send(src, dst string, message []byte) {
 	if out == nil {
 		out = message
 	}
-	if !bytes.HasPrefix(out, []byte("SIP/2.0")) {
-		r.asked = append(r.asked, asked{src, dst, bytes.Clone(out)})
+	if m := new(sipmsg.Message); !bytes.HasPrefix(out, []byte("SIP/2.0")) && m.Index(before) == nil {
+		a := asked{src: src, dst: dst, message: bytes.Clone(out), via: ownVia(m), age: r.age}
+		a.key = fmt.Sprintf("%v %v %q %q %q", insideOf(p).Addr(), p.Outbound, m.Bytes(m.CallID), m.Bytes(m.Via.Branch), m.Bytes(m.MethodName))
+		if before, again := r.vias[a.key]; again && before != a.via {
+			a.via = "" // no transaction, by what RFC 3261 section 17.1.3 says
+		}
+		if e := r.world.engine; e.bindings[p.Src] == nil && e.bindings[p.Dst] == nil && !p.Stream {
+			a.via = "" // there is no room for a binding, or it would be where there is a stream
+		}
+		r.vias[a.key] = a.via
+		r.asked = append(r.asked, a)
 	}
+	return out
 }
 
 func (r *fuzzRun) fail(format string, args ...any) {

@@ -2,6 +2,7 @@ package nat
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -26,6 +27,7 @@ type ledger struct {
 type entry struct {
 	inside, public netip.AddrPort
 	stream, open   bool
+	forwarded      bool // a binding of the administrator's DNAT
 	hosts          map[netip.Addr]bool
 	end            time.Time
 }
@@ -118,8 +120,35 @@ func (l *ledger) open(c Change) {
 	case stream && (c.Public.Port() < l.config.PortLow || c.Public.Port() > l.config.PortHigh):
 		l.fault(c, "a public port out of the range")
 	}
-	e := &entry{inside: c.Inside, public: c.Public, stream: stream, hosts: map[netip.Addr]bool{}, end: l.now().Add(c.Lease)}
+	e := &entry{inside: c.Inside, public: c.Public, stream: stream, forwarded: c.Verb == OpenForwarded, hosts: map[netip.Addr]bool{}, end: l.now().Add(c.Lease)}
 	l.entries[c.Public], l.inside[c.Inside] = e, e
+}
+
+// changes are those that make what the kernel has, for the next daemon.
+func (l *ledger) changes() (all []Change) {
+	for _, public := range slices.SortedFunc(maps.Keys(l.entries), netip.AddrPort.Compare) {
+		e := l.entries[public]
+		c := Change{Verb: OpenBinding, Inside: e.inside, Public: public, Lease: e.end.Sub(l.now())}
+		switch {
+		case e.stream:
+			c.Verb = OpenStream
+		case e.forwarded:
+			c.Verb = OpenForwarded
+		}
+		all = append(all, c)
+		for _, host := range slices.SortedFunc(maps.Keys(e.hosts), netip.Addr.Compare) {
+			c.Verb, c.Far = AllowPeer, netip.AddrPortFrom(host, 0)
+			if e.stream {
+				c.Verb = AllowSource
+			}
+			all = append(all, c)
+		}
+		if e.open {
+			c.Verb, c.Far = OpenGuard, netip.AddrPort{}
+			all = append(all, c)
+		}
+	}
+	return all
 }
 
 // audit returns what is wrong with the engine's state, and with the kernel's

@@ -188,7 +188,11 @@ func row(streams []*mapping) int {
 // ports that the streams have. It is invalid where there are none.
 func (e *Engine) newRow(streams []*mapping, to netip.Addr) netip.AddrPort {
 	same := netip.AddrPortFrom(to, streams[0].public.Port())
-	if !slices.ContainsFunc(streams, func(m *mapping) bool { return !e.usable(netip.AddrPortFrom(to, m.public.Port())) }) {
+	taken := func(m *mapping) bool {
+		port := m.public.Port()
+		return !e.pool(to).contains(port) || !e.usable(netip.AddrPortFrom(to, port))
+	}
+	if !slices.ContainsFunc(streams, taken) {
 		return same
 	}
 	port := e.pool(to).find(len(streams), func(port uint16) bool { return e.usable(netip.AddrPortFrom(to, port)) })
