@@ -188,6 +188,9 @@ func checkOracle(t *testing.T, raw []byte, strict bool) {
 		}
 		t.Fatalf("pion accepts it, we do not: %v\n%q", err, raw)
 	}
+	if bytes.Contains(raw, []byte("o= ")) {
+		return // pion takes the user to be empty, and a seventh word of one letter for nothing
+	}
 	out, err := editSDP(&s)
 	if err != nil {
 		t.Fatalf("splice: %v", err)

@@ -105,7 +105,7 @@ func (t *tables) addAddress(header []byte, attrs *netlink.AttributeDecoder) erro
 	if !far.IsValid() {
 		far = a.local
 	}
-	network, err := far.Prefix(bits)
+	network, err := prefixOf(far, bits)
 	if err != nil {
 		return err
 	}
@@ -144,7 +144,7 @@ func (t *tables) addRoute(header []byte, attrs *netlink.AttributeDecoder) error 
 	if kind != unix.RTN_UNICAST || table != unix.RT_TABLE_MAIN || flags&(dead|unix.RTM_F_CLONED) != 0 {
 		return nil
 	}
-	network, err := dst.Prefix(int(header[1]))
+	network, err := prefixOf(dst, int(header[1]))
 	if err != nil {
 		return err
 	}
@@ -156,6 +156,14 @@ func (t *tables) addRoute(header []byte, attrs *netlink.AttributeDecoder) error 
 		t.routes = append(t.routes, hop)
 	}
 	return nil
+}
+
+// prefixOf refuses the zero Addr, of which [netip.Addr.Prefix] makes a zero Prefix.
+func prefixOf(a netip.Addr, bits int) (netip.Prefix, error) {
+	if !a.IsValid() {
+		return netip.Prefix{}, errors.New("an address of no length")
+	}
+	return a.Prefix(bits)
 }
 
 // nextHops takes a list of struct rtnexthop, each with attributes of its own.
