@@ -41,6 +41,15 @@ func (e *Engine) touch(o kept) {
 	}
 }
 
+// touchAll is touch for a call and its transactions: their records name the public
+// endpoints of the sessions that they have.
+func (e *Engine) touchAll(c *call) {
+	e.touch(c)
+	for _, t := range c.transactions {
+		e.touch(t)
+	}
+}
+
 // strike takes the record of an object that is no more out of the journal.
 func (e *Engine) strike(s *saved) {
 	s.gone = true

@@ -114,7 +114,7 @@ func (e *Engine) Renumber(successor func(public netip.Addr) (netip.Addr, bool)) 
 		streams = streams[n:]
 	}
 	for _, c := range calls {
-		e.touch(c) // its record names public endpoints
+		e.touchAll(c)
 	}
 	e.commit(now)
 	for a := range e.pools {
@@ -225,7 +225,7 @@ func (e *Engine) moveMapping(m *mapping, ep netip.AddrPort, now time.Time) {
 		}
 	}
 	for _, s := range m.sessions {
-		e.touch(s.call)
+		e.touchAll(s.call)
 	}
 	e.log.rtp.Debug("stream moved", "inside", m.inside, "public", ep, "before", old)
 }

@@ -147,9 +147,7 @@ func (e *Engine) closeUnopened() {
 		e.unopened[i] = nil
 		for _, s := range m.sessions {
 			s.holds = slices.DeleteFunc(s.holds, func(h hold) bool { return h.mapping == m })
-			if s.call != nil {
-				e.touch(s.call)
-			}
+			e.touchAll(s.call)
 		}
 		m.sessions = nil
 		m.tm.deadline = time.Time{}
