@@ -44,6 +44,10 @@ func soakSend(attributes string, lines ...string) string {
 	return "<send" + attributes + "><![CDATA[\n" + strings.Join(lines, "\n") + "\n\n]]></send>\n"
 }
 
+// soakRepeat is T1 (RFC 3261 section 17.1.1.1), longer than usual: a SIPp that the
+// machine has no time for is not to be asked twice.
+const soakRepeat = ` retrans="2000"`
+
 const soakScenario = `<?xml version="1.0" encoding="ISO-8859-1" ?>
 <scenario name="soak">
 `
@@ -82,7 +86,7 @@ func (s soakScript) caller(kind soakKind) string {
 			append([]string{"[routes]"}, more...)...)...)
 	}
 	reinvite := func(cseq, direction string) string {
-		return inDialog(` retrans="500"`, "INVITE", cseq, soakSDP(soakPort, direction)...) +
+		return inDialog(soakRepeat, "INVITE", cseq, soakSDP(soakPort, direction)...) +
 			"<recv response=\"100\" optional=\"true\"/>\n<recv response=\"200\"/>\n" +
 			inDialog("", "ACK", cseq, soakEmpty)
 	}
@@ -93,14 +97,14 @@ func (s soakScript) caller(kind soakKind) string {
 	}
 	var b strings.Builder
 	b.WriteString(soakScenario)
-	b.WriteString(soakSend(` retrans="500"`, request(first, "", "", "1 INVITE", soakSDP(soakPort, "sendrecv")...)...))
+	b.WriteString(soakSend(soakRepeat, request(first, "", "", "1 INVITE", soakSDP(soakPort, "sendrecv")...)...))
 	b.WriteString("<recv response=\"100\" optional=\"true\"/>\n")
 	answered := "<recv response=\"180\" optional=\"true\" rrs=\"true\"/>\n<recv response=\"183\" optional=\"true\" rrs=\"true\"/>\n" +
 		"<recv response=\"200\" rrs=\"true\"/>\n" + inDialog("", "ACK", "1", soakEmpty) + s.pause(1)
 	switch kind {
 	case soakPlain, soakFork:
 		b.WriteString(answered)
-		b.WriteString(inDialog(` retrans="500"`, "BYE", "2", soakEmpty))
+		b.WriteString(inDialog(soakRepeat, "BYE", "2", soakEmpty))
 		b.WriteString("<recv response=\"200\"/>\n")
 	case soakHold:
 		b.WriteString(answered)
@@ -110,7 +114,7 @@ func (s soakScript) caller(kind soakKind) string {
 		// Of the branch of the INVITE (RFC 3261 section 9.1): message 0 of the scenario,
 		// as is that of the ACK for a failure (section 17.1.1.3).
 		b.WriteString("<recv response=\"180\"/>\n" + s.pause(5))
-		b.WriteString(soakSend(` retrans="500"`, request("CANCEL sip:[service]@[remote_ip]:[remote_port]", "-4", "", "1 CANCEL", soakEmpty)...))
+		b.WriteString(soakSend(soakRepeat, request("CANCEL sip:[service]@[remote_ip]:[remote_port]", "-4", "", "1 CANCEL", soakEmpty)...))
 		b.WriteString("<recv response=\"200\" optional=\"true\"/>\n" + refused("487", "-7"))
 	case soakBusy:
 		b.WriteString("<recv response=\"180\" optional=\"true\"/>\n" + refused("486", "-4"))
@@ -124,7 +128,7 @@ func (s soakScript) caller(kind soakKind) string {
 func soakAnswer(status, tag string, more ...string) string {
 	attributes := ""
 	if strings.HasPrefix(status, "200") && len(more) > 1 {
-		attributes = ` retrans="500"` // an answer to INVITE
+		attributes = soakRepeat // an answer to INVITE
 	}
 	return soakSend(attributes, append([]string{
 		"SIP/2.0 " + status, "[last_Via:]", "[last_Record-Route:]", "[last_From:]", "[last_To:]" + tag,
@@ -139,7 +143,8 @@ func (s soakScript) called() string {
 		return `<nop next="` + label + `" test="` + string(kind) + `"/>` + "\n"
 	}
 	label := func(name string) string { return `<label id="` + name + `"/>` + "\n" }
-	// SIPp itself answers a repeated request only if it has sent one answer, not two.
+	// SIPp itself answers a repeated request only if it has sent one answer, not two:
+	// whoever needs no 180 sends none.
 	repeated := func(method, label string) string {
 		return `<recv request="` + method + `" optional="true" next="` + label + `"/>` + "\n"
 	}
@@ -152,14 +157,13 @@ func (s soakScript) called() string {
 	b.WriteString(`<ereg regexp=".*" search_in="hdr" header="From:" assign_to="from"/>` + "\n")
 	b.WriteString(`<ereg regexp=".*" search_in="hdr" header="To:" assign_to="to"/>` + "\n")
 	b.WriteString("</action></recv>\n")
-	failure := func(name, status, method string) string {
-		return label(name) + soakSend(` retrans="500"`, "SIP/2.0 "+status, "[last_Via:]", "[last_From:]", "[last_To:]"+tag,
-			"[last_Call-ID:]", "CSeq: 1 INVITE", soakEmpty) + repeated(method, name) + "<recv request=\"ACK\"/>\n"
+	failure := func(status string) string {
+		return soakSend(soakRepeat, "SIP/2.0 "+status, "[last_Via:]", "[last_From:]", "[last_To:]"+tag,
+			"[last_Call-ID:]", "CSeq: 1 INVITE", soakEmpty)
 	}
-	b.WriteString(goTo("gone", soakGone))
-	b.WriteString(label("ring") + soakAnswer("180 Ringing", tag, soakEmpty))
-	b.WriteString(goTo("busy", soakBusy) + goTo("cancel", soakCancel) + goTo("fork", soakFork))
-	b.WriteString(label("answer") + soakAnswer("200 OK", tag, soakSDP(soakPort, "sendrecv")...) + repeated("INVITE", "answer"))
+	const acknowledged = "<recv request=\"ACK\"/>\n"
+	b.WriteString(goTo("gone", soakGone) + goTo("busy", soakBusy) + goTo("cancel", soakCancel) + goTo("fork", soakFork))
+	b.WriteString(soakAnswer("200 OK", tag, soakSDP(soakPort, "sendrecv")...))
 	b.WriteString("<recv request=\"ACK\" rrs=\"true\"/>\n")
 	b.WriteString(goTo("hold", soakHold))
 
@@ -173,7 +177,7 @@ func (s soakScript) called() string {
 		b.WriteString("<recv request=\"ACK\"/>\n")
 	}
 	b.WriteString(s.pause(1))
-	b.WriteString(soakSend(` retrans="500"`, "BYE [next_url] SIP/2.0",
+	b.WriteString(soakSend(soakRepeat, "BYE [next_url] SIP/2.0",
 		"Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=[branch];rport", "[routes]",
 		"From:[$to]"+tag, "To:[$from]", "Call-ID: [call_id]", "CSeq: 1 BYE", "Max-Forwards: 70", soakEmpty))
 	b.WriteString("<recv response=\"200\"/>\n" + `<nop next="end"/>` + "\n")
@@ -186,11 +190,12 @@ func (s soakScript) called() string {
 	b.WriteString(`<recv request="ACK" rrs="true" next="bye"/>` + "\n")
 
 	b.WriteString(label("cancel"))
-	b.WriteString(repeated("INVITE", "ring") + "<recv request=\"CANCEL\"/>\n")
-	b.WriteString(soakAnswer("200 OK", tag, soakEmpty) + failure("over", "487 Request Terminated", "CANCEL"))
+	b.WriteString(soakAnswer("180 Ringing", tag, soakEmpty) + "<recv request=\"CANCEL\"/>\n")
+	b.WriteString(soakAnswer("200 OK", tag, soakEmpty))
+	b.WriteString(label("cancelled") + failure("487 Request Terminated") + repeated("CANCEL", "cancelled") + acknowledged)
 	b.WriteString(`<nop next="end"/>` + "\n")
-	b.WriteString(failure("busy", "486 Busy Here", "INVITE") + `<nop next="end"/>` + "\n")
-	b.WriteString(failure("gone", "404 Not Found", "INVITE"))
+	b.WriteString(label("busy") + failure("486 Busy Here") + acknowledged + `<nop next="end"/>` + "\n")
+	b.WriteString(label("gone") + failure("404 Not Found") + acknowledged)
 	b.WriteString(label("end") + s.wait()) // SIPp allows it in the last place only
 	return b.String() + "</scenario>\n"
 }

@@ -377,7 +377,7 @@ func (s *soak) inflict(turn int) {
 	case 1:
 		s.daemon.Mark()
 		s.daemon.Signal(syscall.SIGHUP)
-		s.daemon.WaitLine(`reload`, lab.Moment())
+		s.daemon.WaitLine(`configuration read again`, lab.Moment())
 	case 2:
 		reload(s.Lab)
 		time.Sleep(soakGap)
