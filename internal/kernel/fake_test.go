@@ -237,7 +237,9 @@ func changes(verbs ...nat.Verb) (all []nat.Change) {
 
 // second lets a second pass: what Run does in it.
 func second(k *Kernel) {
-	if k.tick(time.Now()) {
+	sweep := k.tick(time.Now())
+	k.renewAnchors(time.Now())
+	if sweep {
 		k.sweep()
 	}
 }

@@ -258,7 +258,9 @@ func (k *Kernel) Run(ctx context.Context) error {
 			}
 		}
 		k.mend(time.Now())
-		if k.tick(time.Now()) {
+		sweep := k.tick(time.Now())
+		k.renewAnchors(time.Now())
+		if sweep {
 			k.sweep()
 		}
 	}
@@ -284,11 +286,6 @@ func (k *Kernel) tick(now time.Time) (sweep bool) {
 	if k.sweepDue && !now.Before(k.sweepNext) {
 		sweep, k.sweepDue = true, false
 	}
-	if k.track.Helper() == conntrack.HelperNone || now.Sub(k.renewed) < k.track.RenewEvery() {
-		return sweep
-	}
-	k.renewed = now
-	k.renewAnchors(now)
 	return sweep
 }
 
@@ -305,9 +302,29 @@ func (k *Kernel) serve(now time.Time) {
 	}
 }
 
-// renewAnchors keeps the expectations of all mappings alive.
+// renewAnchors keeps the expectations of all mappings alive, when that is due. Packets
+// wait for one exchange at a time.
 func (k *Kernel) renewAnchors(now time.Time) {
-	_, failed := k.renew(maps.Keys(k.public), now)
+	k.mu.Lock()
+	if k.track.Helper() == conntrack.HelperNone || now.Sub(k.renewed) < k.track.RenewEvery() {
+		k.mu.Unlock()
+		return
+	}
+	k.renewed = now
+	due := slices.Collect(maps.Keys(k.public))
+	k.mu.Unlock()
+	began, longest := time.Now(), time.Duration(0)
+	var failed error
+	for batch := range slices.Chunk(due, renewBatch) {
+		k.mu.Lock()
+		locked := time.Now()
+		if _, err := k.renew(slices.Values(batch), now); err != nil && failed == nil {
+			failed = err
+		}
+		longest = max(longest, time.Since(locked))
+		k.mu.Unlock()
+	}
+	k.log.Debug("expectations renewed", "mappings", len(due), "after", time.Since(began), "packets wait for at most", longest)
 	if failed != nil && !k.renewalFails {
 		k.log.Warn("expectations were not renewed; it is tried again every while", "error", failed)
 	}

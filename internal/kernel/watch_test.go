@@ -452,7 +452,7 @@ func TestRenewal(t *testing.T) {
 	now := time.Now()
 	for _, after := range []time.Duration{0, 59 * time.Second, 61 * time.Second, 62 * time.Second, 2*time.Minute + 2*time.Second} {
 		track.batches = nil
-		k.tick(now.Add(after))
+		k.renewAnchors(now.Add(after))
 		due := after == 0 || after == 61*time.Second || after > 2*time.Minute
 		if got := track.said("renew " + public.String()); got != due {
 			t.Errorf("after %v the anchor is renewed: %v", after, got)
