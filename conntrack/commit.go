@@ -37,6 +37,7 @@ type commit struct {
 	// have with another helper, and failed those that it refused.
 	repair, failed map[netip.AddrPort]opKind
 	repairing      bool
+	unhelped       bool // the kernel may not have the helper any more
 }
 
 // Commit carries out the operations of b in order, in one exchange with the
@@ -174,8 +175,10 @@ func (k *commit) refused(i int, errno unix.Errno) {
 			return
 		}
 	case newAnchor:
-		// EBUSY: it has another helper, which can only be chosen at birth.
-		if errno == unix.EBUSY && !k.repairing {
+		// EBUSY: it has another helper, or has lost its own, which can only be chosen at
+		// birth. EOPNOTSUPP: it never had one, or the helper itself is gone.
+		if !k.repairing && (errno == unix.EBUSY || errno == unix.EOPNOTSUPP) {
+			k.unhelped = k.unhelped || errno == unix.EOPNOTSUPP
 			note(&k.repair, m)
 			return
 		}
@@ -200,6 +203,9 @@ func (k *commit) refused(i int, errno unix.Errno) {
 // mend creates the anchors anew that the kernel lost.
 func (k *commit) mend() {
 	k.repairing = true
+	if k.unhelped && k.helper == HelperOwn {
+		k.registerAgain()
+	}
 	for public, op := range k.repair {
 		a := k.state.anchors[public]
 		if a == nil {
@@ -210,6 +216,18 @@ func (k *commit) mend() {
 		k.log.Debug("created an anchor again", "public", public)
 	}
 	k.flush()
+}
+
+// registerAgain registers our own helper if somebody has deleted it, or unloaded the
+// module that had it, which takes all expectations away. The kernel's helper is loaded
+// by the kernel, when an anchor asks for it. If it fails the anchors will tell.
+func (k *commit) registerAgain() {
+	if _, err := readHelper(k.ch, k.policy.name); err == nil {
+		return
+	}
+	_, err := registerHelper(k.ch)
+	k.log.Warn("the conntrack helper was deleted, as by unloading its module; it is registered again",
+		"helper", k.policy.name, "error", err)
 }
 
 // fail notes an error, once where both messages of an expectation were refused.

@@ -23,6 +23,10 @@ var (
 	// ErrTableFull says that the conntrack table takes no more entries.
 	ErrTableFull = errors.New("the conntrack table is full; raise the sysctl net.netfilter.nf_conntrack_max")
 
+	// ErrNoHelper says that the kernel has the helper no more, and could not be made to
+	// have it again.
+	ErrNoHelper = errors.New("the conntrack helper is gone from the kernel; load nf_conntrack_sip or nfnetlink_cthelper again and restart sipnatd")
+
 	// ErrAnchorFull says that an anchor has as many expectations as its helper
 	// allows. The kernel would not refuse one more: it would silently evict
 	// the oldest.
@@ -61,6 +65,8 @@ func refusal(m messageKind, errno unix.Errno) error {
 		return ErrExpectTableFull
 	case m == newAnchor && errno == unix.ENOMEM:
 		return ErrTableFull
+	case m == newAnchor && errno == unix.EOPNOTSUPP:
+		return ErrNoHelper
 	}
 	return errno
 }
