@@ -9,7 +9,8 @@
 # make fuzz-short  every fuzz target for FUZZTIME
 # make demo     a call through a firewall of namespaces, shown step by step; as root
 #
-# E2E_RUN=pattern chooses end-to-end tests, for "make test" and "make test-vm".
+# E2E_RUN=pattern chooses end-to-end tests, for "make test", "make test-vm" and
+# "make test-race".
 
 GO ?= go
 
