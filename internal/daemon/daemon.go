@@ -346,9 +346,17 @@ func (d *Daemon) tableConfig(cfg *config.Config, faces *ifaces.Snapshot) nft.Con
 		HairpinRouter: cfg.Hairpin == config.HairpinRouter || d.hairpins,
 		Bypass:        cfg.OnFailure == config.FailPass,
 		SIPDSCP:       cfg.SIPDSCP, RTPDSCP: cfg.RTPDSCP,
-		RedirectPort: redirectPort(cfg),
-		QueueFirst:   cfg.QueueNum, Queues: cfg.Queues,
+		RedirectPort: redirectPort(cfg), ListenPort: listenPort(cfg),
+		QueueFirst: cfg.QueueNum, Queues: cfg.Queues,
 	}
+}
+
+// listenPort is where the daemon is spoken to as a proxy, 0 if it is none.
+func listenPort(cfg *config.Config) uint16 {
+	if cfg.Mode == config.ModeTransparent {
+		return 0
+	}
+	return cfg.ListenPort
 }
 
 // forwarded are the ports whose forwarded traffic is looked at.

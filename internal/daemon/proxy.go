@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"bytes"
 	"context"
 	"log/slog"
 	"maps"
@@ -33,6 +34,7 @@ type proxyMode struct {
 	locator   *locate.Locator
 	domains
 	view atomic.Pointer[view]
+	know func(host netip.Addr) error // exempts a host from the limits on strangers
 
 	registrations, dialogs *journal // nil: none is kept
 }
@@ -48,7 +50,7 @@ type view struct {
 
 // openProxy opens the sockets, which may need privileges, and makes the proxy.
 func (d *Daemon) openProxy() error {
-	m := &proxyMode{domains: domains{log: d.log.With("class", "reg")}}
+	m := &proxyMode{domains: domains{log: d.log.With("class", "reg")}, know: d.kernel.Know}
 	m.view.Store(d.proxyView(d.cfg))
 	netLog := d.log.With("class", "net")
 	m.registrar = registrar.New(m.registrarConfig(d.cfg), d.log.Logger)
@@ -88,7 +90,16 @@ func (d *Daemon) openProxy() error {
 // sender is the proxy's way to the sockets, which are opened after it.
 type sender struct{ *proxyMode }
 
-func (s sender) Send(to transport.Hop, message []byte) error { return s.transport.Send(to, message) }
+// Send makes a host outside known to the kernel that somebody inside sends a request to:
+// nobody outside can have requests sent there.
+func (s sender) Send(to transport.Hop, message []byte) error {
+	if host := to.Remote.Addr(); !bytes.HasPrefix(message, []byte("SIP/2.0 ")) && !s.Inside(host) {
+		if err := s.know(host); err != nil {
+			s.log.Warn("a host that is sent to is limited as a stranger", "host", host, "error", err)
+		}
+	}
+	return s.transport.Send(to, message)
+}
 
 func (m *proxyMode) close() {
 	m.transport.Close()

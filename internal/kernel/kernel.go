@@ -57,6 +57,7 @@ type Kernel struct {
 	inside   map[netip.AddrPort]*entry
 	strays   map[conntrack.Tuple]*entry // whose flow it is, though it has neither endpoint
 	homes    map[netip.Addr]bool        // addresses that a public endpoint has had
+	hosts    map[netip.Addr]time.Time   // whom Know has made known, and until when
 	closing  []*entry                   // in the order in which their guards end
 	elements nft.Batch
 	anchors  conntrack.Batch
@@ -112,6 +113,7 @@ func New(config nft.Config, table Table, track Tracker, log *slog.Logger) *Kerne
 		inside: make(map[netip.AddrPort]*entry),
 		strays: make(map[conntrack.Tuple]*entry),
 		homes:  make(map[netip.Addr]bool),
+		hosts:  make(map[netip.Addr]time.Time),
 
 		woken:   make(chan struct{}, 1),
 		missing: make(map[netip.AddrPort]bool),

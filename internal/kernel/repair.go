@@ -217,6 +217,12 @@ func (k *Kernel) want(now time.Time, more func()) {
 			more()
 		}
 	}
+	for host, end := range k.hosts {
+		if lease := end.Sub(now); lease > 0 {
+			k.elements.Know(host, lease)
+			more()
+		}
+	}
 }
 
 // commitElements sends the element changes that there are.

@@ -136,6 +136,11 @@ func (b *Batch) AllowPeer(peer netip.Addr, public netip.AddrPort, lease time.Dur
 	b.put(setKnown, b.host(peer), cell{}, max(lease, knownLease))
 }
 
+// Know exempts a host from the rate limit on strangers.
+func (b *Batch) Know(host netip.Addr, lease time.Duration) {
+	b.put(setKnown, b.host(host), cell{}, lease)
+}
+
 // RevokePeer ends AllowPeer. The host stays exempt from the rate limit for a while.
 func (b *Batch) RevokePeer(peer netip.Addr, public netip.AddrPort) {
 	b.drop(setPeers, b.hostPair(peer, public), cell{})

@@ -52,6 +52,10 @@ type Config struct {
 	// port outside are led. 0: none is.
 	RedirectPort uint16
 
+	// ListenPort is the local port where the daemon itself is spoken to, over UDP and
+	// TCP, and hosts have the same limits as where SIP is forwarded. 0: it is not.
+	ListenPort uint16
+
 	// QueueFirst is the number of the first queue, Queues how many there are
 	// (0 counts as 1). A flow stays in its queue, in both directions.
 	QueueFirst, Queues uint16

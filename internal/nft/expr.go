@@ -88,6 +88,11 @@ func saddr() rule { return rule{loadAddr(reg0, offSaddr)} }
 func sport() rule { return rule{loadPort(reg0, offSport)} }
 func dport() rule { return rule{loadPort(reg0, offDport)} }
 
+// portIs compares the port that was loaded last.
+func portIs(port uint16) rule {
+	return rule{&expr.Cmp{Op: expr.CmpOpEq, Register: reg0, Data: binaryutil.BigEndian.PutUint16(port)}}
+}
+
 func saddrSport() rule { return rule{loadAddr(reg0, offSaddr), loadPort(reg1, offSport)} }
 func daddrDport() rule { return rule{loadAddr(reg0, offDaddr), loadPort(reg1, offDport)} }
 
@@ -168,6 +173,11 @@ func anyBit(load expr.Any, mask uint32) rule {
 func stateNewRelated() rule {
 	return anyBit(&expr.Ct{Key: expr.CtKeySTATE, Register: reg0},
 		expr.CtStateBitNEW|expr.CtStateBitRELATED)
+}
+
+// stateNew matches what begins a flow that nobody has expected.
+func stateNew() rule {
+	return anyBit(&expr.Ct{Key: expr.CtKeySTATE, Register: reg0}, expr.CtStateBitNEW)
 }
 
 // stateInvalid matches what belongs to no flow and begins none.

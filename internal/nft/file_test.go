@@ -28,7 +28,7 @@ func file(t *testing.T, cfg Config) (text string, f Features) {
 		Inside: cfg.Inside, Outside: cfg.Outside,
 		SIPPorts: cfg.SIPPorts, SIPPeers: cfg.SIPPeers,
 		AcceptAny: cfg.AcceptAny, MediaAny: cfg.MediaAny, HairpinRouter: cfg.HairpinRouter, Bypass: cfg.Bypass,
-		SIPDSCP: cfg.SIPDSCP, RTPDSCP: cfg.RTPDSCP, TCPPort: cfg.RedirectPort,
+		SIPDSCP: cfg.SIPDSCP, RTPDSCP: cfg.RTPDSCP, TCPPort: cfg.RedirectPort, ListenPort: cfg.ListenPort,
 		QueueFirst: cfg.QueueFirst, Queues: cfg.Queues,
 	}, rules.Options{}))
 	text = out.String()
@@ -87,6 +87,7 @@ func TestFile(t *testing.T) {
 		"dscp of SIP": func(c *Config) { c.SIPDSCP = 24 },
 		"dscp of RTP": func(c *Config) { c.RTPDSCP = 45 },
 		"redirect":    func(c *Config) { c.RedirectPort, c.Outside = 5062, []string{"ppp0", "ppp1"} },
+		"sockets":     func(c *Config) { c.ListenPort = 5060 },
 		"many": func(c *Config) {
 			c.Inside, c.Outside, c.SIPPorts = []string{"eth0", "br-lan.3"}, []string{"ppp0", "ppp1"}, []uint16{5060, 5080}
 		},

@@ -40,6 +40,7 @@ const (
 	chainStrangers = "strangers"
 	chainFlood     = "flood"
 	chainRedirect  = "join_tcp"
+	chainSockets   = "sockets"
 )
 
 // set numbers the table's sets and maps, in the order in which they are declared.
@@ -269,7 +270,7 @@ func chains(c Config, f Features) []chain {
 		{name: chainPostrouting, kind: nftables.ChainTypeNAT, hook: nftables.ChainHookPostrouting,
 			priority: priorityPostrouting, rules: postrouting(c)},
 		{name: chainInput, kind: nftables.ChainTypeFilter, hook: nftables.ChainHookInput,
-			priority: priorityInput, rules: input()},
+			priority: priorityInput, rules: input(c)},
 		{name: chainForward, kind: nftables.ChainTypeFilter, hook: nftables.ChainHookForward,
 			priority: priorityForward, rules: forward()},
 		{name: chainAssign, kind: nftables.ChainTypeFilter, hook: nftables.ChainHookPostrouting,
@@ -283,6 +284,7 @@ func chains(c Config, f Features) []chain {
 		{name: chainFlood, rules: flood()},
 		{name: chainHelper, rules: helper(c)},
 		{name: chainRedirect, rules: redirect(c)},
+		{name: chainSockets, rules: sockets(c)},
 	}
 }
 

@@ -65,11 +65,36 @@ func postrouting(c Config) []rule {
 // input takes back what a binding's expectation would admit to the firewall itself:
 // it makes every packet to the public endpoint RELATED, and those of strangers, whom
 // prerouting does not translate, end here.
-func input() []rule {
-	return []rule{
+//
+// What the daemon's own sockets get is limited as what is forwarded. Of TCP it is who
+// connects: a connection is as fast as it is read.
+func input(c Config) []rule {
+	rules := []rule{
 		// iifname @outside ct status expected ip daddr . udp dport @bound counter name "bound_drops" drop
 		join(iifname(setOutside), statusExpected(), udp(), daddrDport(), in(setBound),
 			counterNamed(boundDrops), drop()),
+	}
+	if c.ListenPort == 0 {
+		return rules
+	}
+	return append(rules,
+		// udp dport 5060 goto sockets
+		join(udp(), dport(), portIs(c.ListenPort), goTo(chainSockets)),
+		// tcp dport 5060 ct state new goto sockets
+		join(tcp(), dport(), portIs(c.ListenPort), stateNew(), goTo(chainSockets)))
+}
+
+// sockets limits what the daemon's own sockets get, before it fills their buffers.
+func sockets(c Config) []rule {
+	if c.ListenPort == 0 {
+		return nil
+	}
+	return []rule{
+		// iifname @outside ip saddr != @known ip saddr != @sip_peers jump strangers
+		join(iifname(setOutside), saddr(), notIn(setKnown), saddr(), notIn(setSIPPeers), jumpTo(chainStrangers)),
+		// iifname @outside ct state related,new update @newcomers { ip saddr limit rate over 100/second burst 200 packets } goto flood
+		join(iifname(setOutside), stateNewRelated(), saddr(), updateLimited(setNewcomers, newFlowRate), goTo(chainFlood)),
+		fairly(),
 	}
 }
 

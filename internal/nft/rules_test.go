@@ -54,6 +54,7 @@ func variants() []variant {
 	add("redirect", native, func(c *Config) {
 		c.RedirectPort, c.Outside = 5062, []string{"ppp0", "ppp1"}
 	})
+	add("sockets", native, func(c *Config) { c.ListenPort = 5060 })
 	mark := func(c *Config) { c.SIPDSCP, c.RTPDSCP = 24, 46 }
 	add("dscp", native, mark)
 	add("dscp, media any", native, func(c *Config) { mark(c); c.MediaAny = true })
