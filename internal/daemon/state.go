@@ -163,9 +163,14 @@ func ClearState(cfg *config.Config) error {
 // takeOver has the engine go on where an earlier process has ended: with what is in the
 // kernel, and with the calls that it was for.
 func (d *Daemon) takeOver(adopted int, began time.Time) {
+	asked := time.Now()
 	condition := d.calls.load(func(_ uint64, record []byte, shift time.Duration) { d.engine.Restore(record, shift) })
+	loaded := time.Now()
 	did := d.engine.Resume(condition.Health == state.Whole)
+	resumed := time.Now()
 	d.keepCalls(d.calls)
+	d.log.With("class", "net").Debug("what taking over took", "asking the kernel", asked.Sub(began), "reading the state", loaded.Sub(asked),
+		"resuming", resumed.Sub(loaded), "writing the state", time.Since(resumed))
 	if did.Unreadable > 0 {
 		d.log.Warn("not all of the state of an earlier daemon is understood: another version may have written it", "records", did.Unreadable)
 	}
