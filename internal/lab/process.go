@@ -24,6 +24,7 @@ type Process struct {
 	host *Host
 	log  *os.File
 	in   io.WriteCloser
+	gate sync.Mutex // held while nobody reads the output
 
 	mu     sync.Mutex
 	grown  chan struct{} // closed and replaced whenever output or the end comes
@@ -129,6 +130,8 @@ func (p *Process) read(r *os.File) {
 		if err != nil {
 			break
 		}
+		p.gate.Lock()
+		p.gate.Unlock()
 	}
 	r.Close()
 	p.log.Close()
@@ -141,6 +144,33 @@ func (p *Process) Log() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return string(p.out)
+}
+
+// Ignore has nobody read what the process writes: its pipe is full, until read is
+// called.
+func (p *Process) Ignore() (read func()) {
+	p.host.lab.T.Helper()
+	p.gate.Lock()
+	pipe, err := os.OpenFile(fmt.Sprintf("/proc/%d/fd/2", p.Cmd.Process.Pid), os.O_WRONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		p.host.lab.T.Fatalf("%v", err)
+	}
+	defer pipe.Close()
+	pipe.SetWriteDeadline(time.Now().Add(time.Second)) // the reader takes once more
+	if _, err := io.Copy(pipe, endless{}); !errors.Is(err, os.ErrDeadlineExceeded) {
+		p.host.lab.T.Fatalf("the pipe is not full: %v", err)
+	}
+	return p.gate.Unlock
+}
+
+// endless is a reader of empty lines.
+type endless struct{}
+
+func (endless) Read(b []byte) (int, error) {
+	for i := range b {
+		b[i] = '\n'
+	}
+	return len(b), nil
 }
 
 // Mark makes later WaitLine calls look only at output from now on.

@@ -1,0 +1,113 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"sipnatd/internal/lab"
+)
+
+// TestLogNotRead: nobody reads what the daemon writes, though it tells of each message.
+// Calls go on, and when it is read again the log says what is missing.
+func TestLogNotRead(t *testing.T) {
+	t.Parallel()
+	d := strangers(t, lab.Options{})
+	if !d.NAT() {
+		t.Skip("there is no daemon")
+	}
+	daemon := d.StartDaemon("debug_level = sip, net, access")
+	d.register()
+	read := daemon.Ignore()
+	d.connect()
+	d.hangUp(d.bob, d.alice)
+	d.connect()
+	read()
+	d.hangUp(d.alice, d.bob)
+	daemon.WaitLine(`the log was not read: messages are lost" messages=`, lab.Moment())
+}
+
+// TestNoDescriptorForTCP: connections that there are no file descriptors for wait, in
+// the proxy mode and where TCP is joined. The log says so once, it costs no processor
+// time, and they are served when there are descriptors again.
+func TestNoDescriptorForTCP(t *testing.T) {
+	t.Parallel()
+	l := lab.New(t, lab.Options{Firewall: lab.Firewall{Backend: lab.Nftables}})
+	if !l.NAT() {
+		t.Skip("there is no daemon")
+	}
+	d := between(l, newSide(l.Phones[0], "alice", 5060, 4000), newSide(l.Outside[0], "bob", 5060, 6000))
+	daemon := l.StartProxy("sip_tcp = yes", fmt.Sprint("sip_tcp_port = ", joinPort))
+	d.register()
+	restore := noDescriptors(t, daemon)
+	joined, err := l.Phones[0].DialTCP(l.Outside[0].At(5060))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer joined.Close()
+	proxied, err := l.Phones[0].DialTCP(insideSIP)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer proxied.Close()
+	daemon.WaitLine(`cannot accept TCP connections.*too many open files`, lab.Moment())
+	daemon.WaitLine(`a TCP connection cannot be accepted.*too many open files`, lab.Moment())
+	begun, before := time.Now(), processorTime(t, daemon)
+	d.connect()
+	d.talk()
+	d.hangUp(d.bob, d.alice)
+	if used, in := processorTime(t, daemon)-before, time.Since(begun); used > in/2 {
+		t.Errorf("the daemon has used %v of the processor in %v", used, in)
+	}
+	for _, line := range []string{"cannot accept TCP connections", "a TCP connection cannot be accepted"} {
+		if n := strings.Count(daemon.Log(), line); n != 1 {
+			t.Errorf("%q is told %d times", line, n)
+		}
+	}
+	restore()
+	fmt.Fprintf(proxied, "OPTIONS sip:10.0.0.1 SIP/2.0\r\nVia: SIP/2.0/TCP 10.0.0.10:5060;branch=z9hG4bKfd\r\n"+
+		"From: <sip:alice@10.0.0.1>;tag=1\r\nTo: <sip:10.0.0.1>\r\nCall-ID: descriptors\r\nCSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n")
+	proxied.SetReadDeadline(time.Now().Add(lab.Moment()))
+	answer := make([]byte, 1500)
+	if n, err := proxied.Read(answer); err != nil || !strings.HasPrefix(string(answer[:n]), "SIP/2.0 200") {
+		t.Errorf("answer %q, %v", answer[:n], err)
+	}
+}
+
+// noDescriptors takes all free file descriptors from the daemon, until restore is called.
+func noDescriptors(t *testing.T, daemon *lab.Daemon) (restore func()) {
+	t.Helper()
+	pid := daemon.Cmd.Process.Pid
+	var before unix.Rlimit
+	if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, nil, &before); err != nil {
+		t.Fatal(err)
+	}
+	none := unix.Rlimit{Cur: 3, Max: before.Max}
+	if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, &none, nil); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, &before, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// processorTime is what a process has used of the processor.
+func processorTime(t *testing.T, p *lab.Daemon) time.Duration {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.Cmd.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(text), ") ")
+	fields := strings.Fields(rest) // from the third one on, proc_pid_stat(5)
+	user, _ := strconv.Atoi(fields[14-3])
+	system, _ := strconv.Atoi(fields[15-3])
+	return time.Duration(user+system) * 10 * time.Millisecond // USER_HZ
+}
