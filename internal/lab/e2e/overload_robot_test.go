@@ -157,13 +157,13 @@ func newTalk(t *testing.T, l *lab.Lab, caller, called *robot, inside, far int) *
 		inside: caller.Host.RTP(inside), far: called.Host.RTP(far),
 	}
 	m := caller.Request("INVITE", fmt.Sprintf("sip:media%d@%v", far, called.Addr)).WithSDP(c.offer)
-	answer, _, err := caller.do(m, called.Addr)
+	answer, _, err := caller.do(m, caller.NextHop(m))
 	if err != nil {
 		t.Fatal(err)
 	}
 	c.dialog = &lab.Dialog{
 		Agent: &caller.Agent, CallID: m.CallID(), Local: m.Get("From"), Remote: answer.Get("To"),
-		Target: lab.URIOf(answer.Get("Contact")), Seq: m.CSeq(), Invite: m,
+		Target: lab.URIOf(answer.Get("Contact")), Routes: answer.All("Record-Route"), Seq: m.CSeq(), Invite: m,
 	}
 	c.ack()
 	// The far party has been told the public endpoint.
@@ -182,19 +182,21 @@ func newTalk(t *testing.T, l *lab.Lab, caller, called *robot, inside, far int) *
 
 func (c *talk) ack() {
 	m := c.dialog.Build("ACK").Set("CSeq", fmt.Sprintf("%d ACK", c.dialog.Seq))
-	c.caller.conn.WriteToUDPAddrPort([]byte(m.String()), c.called.Addr)
+	c.caller.conn.WriteToUDPAddrPort([]byte(m.String()), c.caller.NextHop(m))
 }
 
 // again renews the offer.
 func (c *talk) again() (took time.Duration, err error) {
-	_, took, err = c.caller.do(c.dialog.Build("INVITE").WithSDP(c.offer), c.called.Addr)
+	m := c.dialog.Build("INVITE").WithSDP(c.offer)
+	_, took, err = c.caller.do(m, c.caller.NextHop(m))
 	c.ack()
 	return took, err
 }
 
 func (c *talk) bye() (took time.Duration, err error) {
 	c.check(nil)
-	_, took, err = c.caller.do(c.dialog.Build("BYE"), c.called.Addr)
+	m := c.dialog.Build("BYE")
+	_, took, err = c.caller.do(m, c.caller.NextHop(m))
 	return took, err
 }
 
