@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"net/netip"
 	"reflect"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -170,6 +171,9 @@ func checkSDPEdit(t *testing.T, raw []byte) {
 	}
 }
 
+// manyWords is an o= line with more than six words, one of which may be empty.
+var manyWords = regexp.MustCompile(`(?m)^o=[^ \r\n]*( +[^ \r\n]+){5} `)
+
 // checkOracle compares what pion reads before and after the edit of raw,
 // which it accepts.
 func checkOracle(t *testing.T, raw []byte, strict bool) {
@@ -188,8 +192,8 @@ func checkOracle(t *testing.T, raw []byte, strict bool) {
 		}
 		t.Fatalf("pion accepts it, we do not: %v\n%q", err, raw)
 	}
-	if bytes.Contains(raw, []byte("o= ")) {
-		return // pion takes the user to be empty, and a seventh word of one letter for nothing
+	if manyWords.Match(raw) {
+		return // pion takes a seventh word of one letter for nothing, and no longer one
 	}
 	out, err := editSDP(&s)
 	if err != nil {

@@ -28,6 +28,10 @@ const (
 	soakSample = 10 * time.Second
 	soakWarmUp = time.Minute // at least, before growth is looked for: a port rests for as long
 
+	// soakMemory is how long a run must be for its memory to be judged: for some minutes
+	// whatever has room for later grows to what it needs, as the timers' slots do.
+	soakMemory = 20 * time.Minute
+
 	soakGap = 2 * time.Second // within which the table is back after the firewall was reloaded
 )
 
