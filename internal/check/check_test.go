@@ -191,6 +191,8 @@ func TestTables(t *testing.T) {
 	one(t, flowCount(values(flows, "1000", count, "100")), OK, "100 of 1000", "")
 	one(t, flowCount(values(flows, "1000", count, "900")), Warning, "nearly full: 900 of 1000", "sysctl -w net.netfilter.nf_conntrack_max=2000")
 	one(t, flowCount(values(flows, "1000", count, "1000")), Fault, "the conntrack table is full", "sysctl -w net.netfilter.nf_conntrack_max=2000")
+	one(t, []Finding{expectCount(1000, 899)}, OK, "899 of 1000", "")
+	one(t, []Finding{expectCount(1000, 900)}, Warning, "nearly full: 900 of 1000", "sysctl -w net.netfilter.nf_conntrack_expect_max=2000")
 
 	const stream = "net/netfilter/nf_conntrack_udp_timeout_stream"
 	one(t, udpTimeout(conntrack.HelperOwn, values(stream, "30")), OK, "30 s", "")

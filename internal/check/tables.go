@@ -42,10 +42,32 @@ func table(id, path string, want int, values sysctls, small string) Finding {
 	return f
 }
 
-// Room finds out how full the conntrack table is.
-func Room() []Finding { return flowCount(sysctl) }
+// Room finds out how full the kernel's tables are.
+func Room(helper conntrack.Helper) []Finding {
+	all := flowCount(sysctl)
+	if helper == conntrack.HelperNone {
+		return all
+	}
+	if limit, count, _, _, err := conntrack.Limits(); err == nil {
+		all = append(all, expectCount(limit, count))
+	}
+	return all
+}
 
-// flowCount is Room with given sysctls.
+// nearlyFull reports whether a table has room for less than a tenth of it.
+func nearlyFull(count, limit int) bool { return count >= limit/10*9 }
+
+// expectCount finds out whether the table of expectations has room.
+func expectCount(limit, count int) Finding {
+	f := Finding{ID: ExpectTable, Subject: "nf_conntrack_expect", Text: fmt.Sprintf("%d of %d expectations", count, limit)}
+	if nearlyFull(count, limit) {
+		f.Level, f.Remedy = Warning, set("net/netfilter/nf_conntrack_expect_max", 2*limit)
+		f.Text = fmt.Sprintf("the expectation table is nearly full: %d of %d expectations", count, limit)
+	}
+	return f
+}
+
+// flowCount finds out whether the conntrack table has room.
 func flowCount(values sysctls) []Finding {
 	const path = "net/netfilter/nf_conntrack_max"
 	limit, err := values.number(path)
@@ -60,7 +82,7 @@ func flowCount(values sysctls) []Finding {
 	switch {
 	case count >= limit:
 		f.Level, f.Text = Fault, fmt.Sprintf("the conntrack table is full (%d): new flows are dropped", limit)
-	case count >= limit/10*9:
+	case nearlyFull(count, limit):
 		f.Level, f.Text = Warning, fmt.Sprintf("the conntrack table is nearly full: %d of %d flows", count, limit)
 	default:
 		return []Finding{f}

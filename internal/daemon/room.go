@@ -8,27 +8,31 @@ import (
 )
 
 const (
-	// roomEvery is how often it is looked how full the conntrack table is.
+	// roomEvery is how often it is looked how full the kernel's tables are.
 	roomEvery = 10 * time.Second
 
 	// roomAgain is how often it is told while it does not become worse.
 	roomAgain = 10 * time.Minute
 )
 
-// watchRoom tells the log before the kernel's conntrack table is full: then it drops
-// the packets of new flows, and SIP among them comes to no queue.
+// watchRoom tells the log before the kernel's tables are full. Without room for flows it
+// drops the packets of new ones, and SIP among them comes to no queue; without room for
+// expectations media from outside has to wait for that from inside.
 func (d *Daemon) watchRoom(ctx context.Context) error {
 	tick := time.NewTicker(roomEvery)
 	defer tick.Stop()
-	var told roomTold
+	told := make(map[string]*roomTold) // by what the finding is about
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
 		}
-		for _, f := range check.Room() {
-			if told.due(f.Level, time.Now()) {
+		for _, f := range check.Room(d.track.Helper()) {
+			if told[f.ID] == nil {
+				told[f.ID] = new(roomTold)
+			}
+			if told[f.ID].due(f.Level, time.Now()) {
 				d.tell([]check.Finding{f})
 			}
 		}
