@@ -14,7 +14,7 @@ import (
 // it stays, or below the temporary directory, where it stays after a failure.
 func reportDir(t TB) (string, error) {
 	name := strings.Map(func(r rune) rune {
-		if r == '/' || r == ' ' {
+		if strings.ContainsRune("/ ,", r) { // a list in the daemon's configuration has blanks and commas
 			return '-'
 		}
 		return r
