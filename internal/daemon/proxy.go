@@ -84,6 +84,9 @@ func (d *Daemon) openProxy() error {
 	}
 	d.proxy = m
 	d.log.Info("proxy mode", "listens", m.view.Load().listen())
+	if n := m.proxy.Resume(); n > 0 {
+		d.log.Info("calls that wait for their answer are sent on once more", "calls", n)
+	}
 	return nil
 }
 

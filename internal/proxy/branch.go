@@ -3,6 +3,7 @@ package proxy
 import (
 	"bytes"
 	"net/netip"
+	"slices"
 	"time"
 
 	"sipnatd/internal/transaction"
@@ -28,8 +29,9 @@ type branch struct {
 	face        Face // that the request leaves from
 	client      *transaction.Client
 	request     []byte
-	from, to    bool // the parties' hosts were changed in the request
-	recordRoute int  // Record-Routes below ours in the request, -1 if there is none of ours
+	from, to    bool   // the parties' hosts were changed in the request
+	unique      uint64 // of its branch parameter
+	recordRoute int    // Record-Routes below ours in the request, -1 if there is none of ours
 
 	timer     *time.Timer // C
 	cancelled bool
@@ -106,6 +108,11 @@ func (b *branch) next(status int, reason string) {
 			return
 		}
 		b.request = request
+		if slices.Contains(r.spent, b.unique) {
+			b.fail(480, "") // it has answered the process before
+			return
+		}
+		r.await()
 		p.stats.Forwarded++
 		if r.server == nil {
 			err = p.parts.Sender.Send(b.hop, request)
@@ -308,6 +315,7 @@ func (b *branch) take(status int, response, challenges []byte) {
 			r.log(b.hop.Remote, status)
 		}
 		r.done = true
+		r.settled()
 		b.finish()
 		if first {
 			r.groups, r.reasons = nil, elsewhere
@@ -344,5 +352,9 @@ func (b *branch) finish() {
 	}
 	b.final = true
 	b.stop()
+	if r := b.relay; r.key != 0 && !slices.Contains(r.spent, b.unique) {
+		r.spent = append(r.spent, b.unique)
+		r.note()
+	}
 	b.relay.finished()
 }

@@ -26,6 +26,7 @@ type Journal interface {
 const (
 	recordSecret = 's'
 	recordDialog = 'd'
+	recordInvite = 'i' // that has no answer yet
 )
 
 // saveEvery is how old a record may be that only tells until when a dialog is remembered.
@@ -51,6 +52,13 @@ func (p *Proxy) Restore(key uint64, record []byte, shift time.Duration) bool {
 		}
 		return true
 	}
+	if len(record) > 0 && record[0] == recordInvite {
+		r := readInvite(record[1:], shift)
+		if r != nil && time.Since(r.began) < timerC {
+			p.pending.left = append(p.pending.left, r)
+		}
+		return r != nil
+	}
 	return false
 }
 
@@ -72,6 +80,9 @@ func (p *Proxy) Keep(j Journal) {
 	for key, x := range d.list {
 		x.sum = 0
 		d.put(key, x)
+	}
+	for _, key := range p.pendingKeys() {
+		p.pending.relays[key].put()
 	}
 	_ = j.Flush()
 }

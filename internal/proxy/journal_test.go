@@ -72,3 +72,103 @@ func TestRepeatedToTheNextProcess(t *testing.T) {
 		t.Error("what was forgotten is back")
 	}
 }
+
+// A process is killed while a call rings. The next one sends the phone what is a
+// repetition for it, and brings the caller the answer; or it cancels the call when the
+// caller asks for that, or has asked the process before. Of a call that is over it knows
+// nothing, nor does it try a place again that has refused.
+func TestRingingOutlivesTheProcess(t *testing.T) {
+	caller := transport.Hop{Remote: netip.MustParseAddrPort("203.0.113.10:5060"), Local: netip.MustParseAddrPort("203.0.113.1:5060"), Interface: 3}
+	phone := func(n byte) transport.Hop {
+		return transport.Hop{Remote: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 0, n}), 5060), Local: netip.MustParseAddrPort("10.0.0.1:5060")}
+	}
+	request := func(method string) []byte {
+		return []byte(method + " sip:johndoe@foo.bar.org SIP/2.0\r\nVia: SIP/2.0/UDP 203.0.113.10:5060;branch=z9hG4bKcaller\r\n" +
+			"From: <sip:bob@example.com>;tag=b\r\nTo: <sip:johndoe@foo.bar.org>\r\nCall-ID: c@example.com\r\nCSeq: 1 " + method + "\r\n" +
+			"Max-Forwards: 70\r\nContact: <sip:bob@203.0.113.10>\r\nContent-Length: 0\r\n\r\n")
+	}
+	j := memory{}
+	start := func(calls int) *world {
+		w := newWorld(t, Config{})
+		w.bound["johndoe"] = []Contact{{URI: []byte("sip:johndoe@10.0.0.10"), Hop: phone(10), Q: 1000}, {URI: []byte("sip:johndoe@10.0.0.11"), Hop: phone(11), Q: 500}}
+		for key, record := range maps.Clone(j) {
+			if !w.proxy.Restore(key, record, 0) {
+				t.Errorf("%q is not understood", record)
+			}
+		}
+		w.proxy.Keep(j)
+		if n := w.proxy.Resume(); n != calls {
+			t.Errorf("%d calls wait for their answer, want %d", n, calls)
+		}
+		return w
+	}
+	// first is the first message that was sent of a kind, and forgets all.
+	first := func(w *world, begin string) (found []byte) {
+		t.Helper()
+		for _, s := range w.sent {
+			if found == nil && bytes.HasPrefix(s.data, []byte(begin)) {
+				found = s.data
+			}
+		}
+		if found == nil {
+			t.Fatalf("no %s is sent, but %d messages", begin, len(w.sent))
+		}
+		w.sent = nil
+		return found
+	}
+	answer := func(w *world, invite []byte, n byte, status int) {
+		var m sipmsg.Message
+		if err := m.Index(invite); err != nil {
+			t.Fatal(err)
+		}
+		w.proxy.Arrived(transport.Arrival{Hop: phone(n), Data: sipmsg.AppendResponse(nil, &m, status, "", sipmsg.ResponseOptions{ToTag: "phone"})})
+	}
+	branch := func(message []byte) string {
+		var m sipmsg.Message
+		if err := m.Index(message); err != nil {
+			t.Fatal(err)
+		}
+		return string(m.Bytes(m.Via.Branch))
+	}
+
+	w := start(0)
+	w.proxy.Arrived(transport.Arrival{Hop: caller, Data: request("INVITE")})
+	invite := first(w, "INVITE sip:johndoe@10.0.0.10")
+	answer(w, invite, 10, 180)
+	w = start(1)
+	again := first(w, "INVITE sip:johndoe@10.0.0.10")
+	if branch(again) != branch(invite) {
+		t.Errorf("the phone is called once more:\n%s\n%s", invite, again)
+	}
+	answer(w, again, 10, 486)
+	w.sent = nil
+	w = start(1)
+	second := first(w, "INVITE ")
+	if !bytes.HasPrefix(second, []byte("INVITE sip:johndoe@10.0.0.11")) {
+		t.Errorf("who has refused is called again:\n%s", second)
+	}
+	answer(w, second, 11, 200)
+	if ok := first(w, "SIP/2.0 200"); branch(ok) != "z9hG4bKcaller" {
+		t.Errorf("the caller is answered\n%s", ok)
+	}
+	start(0)
+
+	w = start(0)
+	w.proxy.Arrived(transport.Arrival{Hop: caller, Data: request("INVITE")})
+	first(w, "INVITE ")
+	w = start(1)
+	invite = first(w, "INVITE ")
+	w.proxy.Arrived(transport.Arrival{Hop: caller, Data: request("CANCEL")})
+	first(w, "SIP/2.0 200")
+	w = start(1) // and has told nobody of it
+	invite = first(w, "INVITE ")
+	answer(w, invite, 10, 180)
+	if cancel := first(w, "CANCEL "); branch(cancel) != branch(invite) {
+		t.Errorf("what is cancelled is\n%s", cancel)
+	}
+	answer(w, invite, 10, 487)
+	first(w, "SIP/2.0 487")
+	if w = start(0); len(j) != 1 {
+		t.Errorf("%d records are left", len(j))
+	}
+}

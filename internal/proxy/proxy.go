@@ -76,8 +76,10 @@ type Proxy struct {
 	log   *slog.Logger
 	layer *transaction.Layer
 
-	dialogs dialogs
-	lookUps map[netip.Addr]int // on their way, by who has asked for them
+	dialogs  dialogs
+	pending  pending
+	resuming *relay             // as an earlier process has left it, while it is handled again
+	lookUps  map[netip.Addr]int // on their way, by who has asked for them
 
 	// neighbours are endpoints of the firewall itself that have sent SIP, as a PBX on
 	// the same machine does. The kernel takes its own addresses from nobody else.

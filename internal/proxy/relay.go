@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"time"
 
 	"sipnatd/internal/transaction"
 	"sipnatd/internal/transport"
@@ -40,6 +41,10 @@ type relay struct {
 	to         netip.AddrPort // the first place that it was sent to
 	challenges []byte         // header lines of all 401 and 407
 	done       bool           // a final response was sent
+
+	key   uint64    // of its record in the journal; 0: it has none
+	began time.Time // when the INVITE came
+	spent []uint64  // the uniques of branches that have ended without success
 }
 
 // target is one place that a request shall go to.
@@ -67,7 +72,13 @@ func (p *Proxy) Request(s *transaction.Server) {
 	}
 	r.face = face
 	s.Context = r
+	if left := p.resuming; left != nil {
+		r.began, r.spent = left.began, left.spent
+	}
 	r.handle()
+	if left := p.resuming; left != nil && left.cancelled && s.Open() {
+		r.cancel(left.reasons)
+	}
 	if r.msg.Method == sipmsg.MethodInvite && s.Open() {
 		// The answer may take longer than 200 ms (section 17.2.1).
 		s.Respond(100, sipmsg.AppendResponse(nil, &r.msg, 100, "", sipmsg.ResponseOptions{}))
@@ -123,6 +134,9 @@ func (r *relay) respond(a Answer) {
 		return
 	}
 	r.server.Respond(a.Status, response)
+	if r.done {
+		r.settled()
+	}
 }
 
 func (r *relay) refuse(status int, reason string) { r.respond(Answer{Status: status, Reason: reason}) }
@@ -179,10 +193,12 @@ func (r *relay) conclude() {
 	case r.best == 408 && r.msg.Method != sipmsg.MethodInvite:
 		r.done = true
 		r.server.GiveUp() // RFC 4320 section 4.2
+		r.settled()
 	default:
 		r.log(r.to, r.best)
 		r.done = true
 		r.server.Respond(r.best, r.withChallenges())
+		r.settled()
 	}
 }
 
@@ -250,6 +266,7 @@ func (r *relay) cancel(reasons []byte) {
 		return
 	}
 	r.cancelled, r.groups, r.reasons = true, nil, reasons
+	r.note()
 	r.cancelBranches()
 }
 

@@ -70,12 +70,12 @@ func hash16(n uint64) (text [16]byte) {
 	return text
 }
 
-// unique returns what makes a branch one that no other request has. A request that comes
+// makeUnique returns what makes a branch one that no other request has. A request that comes
 // again must get the same again where there is no transaction that knows it: because it
 // needs none (section 16.11), or because the process that had it has ended. The next hop
 // then takes what we send for the repetition that it is, not for a second call (section
 // 8.2.2.2).
-func (b *branch) unique() uint64 {
+func (b *branch) makeUnique() uint64 {
 	r := b.relay
 	via := &r.msg.Via
 	if r.server != nil && !bytes.HasPrefix(r.msg.Bytes(via.Branch), []byte(cookie)) {
@@ -112,7 +112,8 @@ func (b *branch) appendVia(dst []byte) []byte {
 	dst = append(dst, ' ')
 	dst = sipmsg.AppendHostPort(dst, f.Named.Addr(), int(f.Named.Port()))
 	dst = append(append(dst, ";branch="...), cookie...)
-	unique, hash := hash16(b.unique()), hash16(r.hash)
+	b.unique = b.makeUnique()
+	unique, hash := hash16(b.unique), hash16(r.hash)
 	dst = append(append(dst, unique[:]...), hash[:]...)
 	cfg := &r.proxy.cfg
 	if f.Side == Inside && cfg.RportInside || f.Side == Outside && cfg.RportOutside {

@@ -102,7 +102,11 @@ func (w *world) arrive(kind transport.Kind, first, method string) {
 	w.t.Helper()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if err := w.layer.Arrived(transport.Arrival{Hop: hop(kind), Data: message(first, method)}); err != nil {
+	from := hop(kind)
+	if kind == transport.TCP {
+		from.Conn = 1
+	}
+	if err := w.layer.Arrived(transport.Arrival{Hop: from, Data: message(first, method)}); err != nil {
 		w.t.Error(err)
 	}
 }

@@ -318,9 +318,11 @@ func (s *Server) end() {
 func (s *Server) transmit() {
 	l := s.layer
 	if s.from.Kind == transport.TCP {
-		err := l.send.Send(s.from, s.last)
-		if err == nil || errors.Is(err, transport.ErrBusy) {
-			return // a sender that does not read gets no second connection
+		if s.from.Conn != 0 { // else it was an earlier process's
+			err := l.send.Send(s.from, s.last)
+			if err == nil || errors.Is(err, transport.ErrBusy) {
+				return // a sender that does not read gets no second connection
+			}
 		}
 		// Its connection is gone: to where the sender listens.
 		to := s.replyTo()
