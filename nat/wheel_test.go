@@ -192,3 +192,25 @@ func TestWheelModel(t *testing.T) {
 		}
 	}
 }
+
+// TestClockIsSteady: setting the wall clock ends nothing. The engine's time has a
+// monotonic reading, and so goes on evenly, and its wall time is what that makes of the
+// first one, which slots and records count by.
+func TestClockIsSteady(t *testing.T) {
+	begin := time.Now()
+	readings := []time.Time{begin, begin.Add(time.Second), begin.Add(time.Hour)}
+	now := steady(func() time.Time {
+		next := readings[0]
+		readings = readings[1:]
+		return next
+	})
+	for _, want := range readings {
+		got := now()
+		if got == got.Round(0) {
+			t.Errorf("%v is a wall time", got)
+		}
+		if got.UnixNano() != want.UnixNano() {
+			t.Errorf("%v, want %v", got, want)
+		}
+	}
+}

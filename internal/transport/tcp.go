@@ -17,6 +17,9 @@ const loopbackIndex = 1
 // instance, is not tried again.
 const acceptPause = 100 * time.Millisecond
 
+// acceptTold is how often it is told that connections are not accepted.
+const acceptTold = 10 * time.Minute
+
 // streamBuffer is the size of the kernel's buffers of a TCP socket, so that it
 // does not make them megabytes for a peer that reads nothing.
 const streamBuffer = 64 << 10
@@ -49,7 +52,7 @@ func (t *Transport) setStream(fd int) error {
 
 // accept takes connections until the listener is closed.
 func (t *Transport) accept(l *net.TCPListener) {
-	warned := false
+	var told time.Time
 	for {
 		tcp, err := l.AcceptTCP()
 		switch {
@@ -58,14 +61,13 @@ func (t *Transport) accept(l *net.TCPListener) {
 		case errors.Is(err, unix.ECONNABORTED):
 			continue // reset before it was accepted
 		case err != nil:
-			if !warned {
+			if time.Since(told) >= acceptTold {
 				t.log.Warn("cannot accept TCP connections", "listen", l.Addr(), "error", err)
-				warned = true
+				told = time.Now()
 			}
 			time.Sleep(acceptPause)
 			continue
 		}
-		warned = false
 		t.accepted(tcp)
 	}
 }
