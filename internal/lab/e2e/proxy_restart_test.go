@@ -86,3 +86,80 @@ func TestProxyKilled(t *testing.T) {
 		t.Errorf("the phones have registered again: %v", ps)
 	}
 }
+
+// TestProxyKilledRinging: the daemon is killed while a call rings, out or in. The called
+// phone goes on ringing; when it answers, before there is another daemon or after that,
+// both hear each other; and the caller can give up.
+func TestProxyKilledRinging(t *testing.T) {
+	t.Parallel()
+	for name, in := range map[string]bool{"out": false, "in": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := proxied(t, lab.Options{Firewall: readmeFirewall(t, lab.IPTablesNFT)})
+			config := []string{"host_outbound = 203.0.113.1"}
+			daemon := l.StartProxy(config...)
+			john := l.Phones[0].Baresip(lab.BaresipOptions{User: "johndoe", Domain: "203.0.113.1", Outbound: throughProxy})
+			bob := l.Outside[0].Baresip(lab.BaresipOptions{User: "bob", NoReg: true})
+			from, to, side := john, bob, l.Wire
+			if in {
+				from, to, side = bob, john, l.Inside
+			}
+			rung := 0
+			ring := func() {
+				t.Helper()
+				from.Mark()
+				to.Mark()
+				from.Dial(to.AOR)
+				to.WaitEvent("CALL_INCOMING")
+				from.WaitEvent("CALL_RINGING")
+				rung++
+			}
+			start := func() {
+				t.Helper()
+				daemon = l.StartProxy(config...)
+				daemon.WaitLine(`calls that wait for their answer are sent on once more" calls=1`, lab.Moment())
+			}
+			for _, early := range []bool{false, true} {
+				ring()
+				daemon.Kill()
+				inside, wire := l.Inside.Mark(), l.Wire.Mark()
+				if early {
+					to.Accept()
+				}
+				start()
+				if !early {
+					to.Accept()
+				}
+				from.WaitEvent("CALL_ESTABLISHED")
+				l.AudioBothWaysSince(inside, wire, 25)
+				hangUp(l, to, from)
+			}
+			for _, early := range []bool{false, true} {
+				ring()
+				daemon.Kill()
+				if early {
+					from.Hangup()
+				}
+				start()
+				if !early {
+					from.Hangup()
+				}
+				to.WaitEvent("CALL_CLOSED")
+				l.WaitClosed()
+			}
+			daemon.Kill()
+			if log := l.StartProxy(config...).Log(); strings.Contains(log, "wait for their answer") {
+				t.Errorf("a call that is over is taken for one that rings:\n%s", log)
+			}
+			branches := make(map[string]bool)
+			for _, p := range side.SIP(lab.Request("INVITE")) {
+				if p.Out {
+					branches[p.SIP.Branch()] = true
+				}
+			}
+			if len(branches) != rung {
+				t.Errorf("%d calls have reached the called as %d", rung, len(branches))
+			}
+		})
+	}
+}
