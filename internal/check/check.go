@@ -13,6 +13,7 @@ import (
 	"sipnatd/internal/ifaces"
 	"sipnatd/internal/nft"
 	"sipnatd/internal/privilege"
+	"sipnatd/internal/state"
 )
 
 // Level says how bad a finding is.
@@ -93,6 +94,7 @@ func (i *inspection) lookAround(privileged bool) {
 	i.others = findOthers(i.cfg)
 	i.add(i.others.findings(i.cfg, privileged)...)
 	i.add(files(i.cfg, userOf(i.cfg, i.others.daemon), canRead, canCreate)...)
+	i.add(stateDir(i.cfg, state.Check))
 	udp, err := localSockets("udp")
 	tcp, tcpErr := localSockets("tcp")
 	if err := errors.Join(err, tcpErr); err != nil {

@@ -44,5 +44,6 @@ const (
 	Domains       = "domains"        // the firewall's names lead to it
 	Passwords     = "passwords"      // they can be read, and not by everybody
 	Registrations = "registrations"  // their file can be written
+	StateDir      = "state-dir"      // what the next start must know can be kept
 	SaveRules     = "save-rules"     // nft can read what it lists
 )
