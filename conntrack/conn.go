@@ -160,6 +160,12 @@ func (c *Conn) Missing() ([]netip.AddrPort, error) {
 	if c.helper == HelperNone {
 		return nil, nil
 	}
+	c.mu.Lock()
+	before := make(map[netip.AddrPort][]claim, len(c.state.anchors))
+	for public, a := range c.state.anchors {
+		before[public] = slices.Clone(a.claims)
+	}
+	c.mu.Unlock()
 	left, err := c.expectations()
 	if err != nil {
 		return nil, err
@@ -172,7 +178,8 @@ func (c *Conn) Missing() ([]netip.AddrPort, error) {
 	defer c.mu.Unlock()
 	var missing []netip.AddrPort
 	for public, a := range c.state.anchors {
-		if slices.ContainsFunc(a.claims, func(its claim) bool { return !there[its.dst] }) {
+		// What is new may have come after it was looked for.
+		if slices.ContainsFunc(a.claims, func(its claim) bool { return !there[its.dst] && slices.Contains(before[public], its) }) {
 			missing = append(missing, public)
 		}
 	}

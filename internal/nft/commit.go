@@ -20,6 +20,7 @@ func (t *Table) Commit(b *Batch) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 
+	e.note(b.ops)
 	err := e.exchange(b.ops, e.renewal)
 	switch {
 	case errors.Is(err, unix.EEXIST):

@@ -20,6 +20,8 @@ type elements struct {
 	renewal renewal
 	message encoder
 	in      []byte
+
+	followers []*Leases // who have read the elements, and must know what changes since
 }
 
 // renewal is how an element that may be there already is added.

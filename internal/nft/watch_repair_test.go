@@ -187,11 +187,38 @@ func TestWatchFlood(t *testing.T) {
 
 // unseen is an error if the stream is not there.
 func unseen(table *Table) error {
-	there, err := table.Leases()
-	if err == nil && len(there[mapStreams]) != 1 {
-		err = fmt.Errorf("streams are %v", there[mapStreams])
+	streams, err := table.read(mapStreams)
+	if err == nil && len(streams) != 1 {
+		err = fmt.Errorf("streams are %v", streams)
 	}
 	return err
+}
+
+// TestSettleLateChanges: what the daemon itself changes between the reading of the
+// elements and their repair is nobody else's doing, and stays.
+func TestSettleLateChanges(t *testing.T) {
+	netspace.New(t)
+	table := open(t, reference())
+	must(t, table.Commit(mapped()))
+	there, err := table.Leases()
+	must(t, err)
+	late := new(Batch)
+	late.Unmap(inside1, public1, true)
+	late.RevokeSource(netip.MustParseAddr(provider), inside1)
+	late.MapStream(netip.AddrPortFrom(inside1.Addr(), inside1.Port()+10), public1, time.Hour)
+	must(t, table.Commit(late))
+	want := new(Batch)
+	want.MapStream(netip.AddrPortFrom(inside1.Addr(), inside1.Port()+10), public1, time.Hour)
+	want.MapBinding(sip1, sipPublic1, time.Hour)
+	want.AllowPeer(netip.MustParseAddr(provider), sipPublic1, time.Hour)
+	missing, foreign, err := table.Settle(there, want, time.Second)
+	if must(t, err); missing+foreign != 0 {
+		t.Errorf("%d elements are missing, %d foreign", missing, foreign)
+	}
+	streams, err := table.read(mapStreams)
+	if must(t, err); len(streams) != 1 || readEndpoint(streams[0].Val).Port() != inside1.Port()+10 {
+		t.Errorf("streams are %v", streams)
+	}
 }
 
 // TestWatchReopens: the monitor fails, and is opened again.

@@ -207,6 +207,7 @@ func TestEndedMeanwhile(t *testing.T) {
 	d.register()
 	d.connect()
 	daemon.Stop()
+	d.FW.Run("nft", "flush", "set", "ip", "sipnatd", "serving") // as time does
 	d.bye(d.alice, d.bob)
 	d.StartDaemon(timeout)
 	if n := len(d.Streams()); n != 2 {
