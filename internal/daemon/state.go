@@ -28,6 +28,9 @@ const (
 // not be written.
 const stateRetry = 5 * time.Second
 
+// stateLook is how often it is looked whether the files are still there.
+const stateLook = 5 * time.Second
+
 // A journal keeps the state of a part of the daemon for the process that comes after
 // this one. Where there is none, it is nil.
 type journal struct {
@@ -111,10 +114,16 @@ func (j *journal) Flush() error {
 // run has everything written anew after a failure, until ctx ends. keep(nil) has the
 // owner keep nothing, keep(j) has it write all that it has, and each change from then on.
 func (j *journal) run(ctx context.Context, keep func(*journal)) {
+	look := time.NewTicker(stateLook)
+	defer look.Stop()
+	told := false
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-look.C:
+			told = j.recover(keep, told)
+			continue
 		case err := <-j.failed:
 			j.report.Error("the state cannot be written: running calls go on, but a start will not know them until it can",
 				"state", j.path, "error", err, "remedy", stateRemedy(filepath.Dir(j.path), err))
@@ -136,6 +145,26 @@ func (j *journal) run(ctx context.Context, keep func(*journal)) {
 		}
 		j.report.Info("the state is whole again", "state", j.path)
 	}
+}
+
+// recover puts files back that somebody has removed. told says, and is returned, whether
+// the log has been told that this is not possible.
+func (j *journal) recover(keep func(*journal), told bool) bool {
+	if !j.Gone() {
+		return false
+	}
+	if err := j.Reopen(); err != nil {
+		if !told {
+			j.report.Error("the files of the state were removed, and cannot be made again: running calls go on, but a start will not know them",
+				"state", j.path, "error", err, "remedy", "restart the daemon")
+		}
+		return true
+	}
+	keep(nil)
+	j.Reset()
+	keep(j)
+	j.report.Warn("the files of the state were removed by somebody; they are written again", "state", j.path)
+	return false
 }
 
 func (j *journal) close() {

@@ -36,25 +36,73 @@ const patience = 300 * time.Millisecond
 // process ends. Symbolic links, and files or directories that other users could
 // change, are refused.
 func Open(cfg Config) (_ *Log, err error) {
-	l := &Log{index: make(map[uint64]entry)}
+	l := &Log{cfg: cfg, index: make(map[uint64]entry)}
 	if l.title, err = newTitle(); err != nil {
 		return nil, err
 	}
-	dir, err := openDir(cfg, true)
+	for i := range l.names {
+		l.names[i] = fileName(cfg, i)
+	}
+	l.files, err = openFiles(cfg, l.names)
 	if err != nil {
 		return nil, err
 	}
+	return l, nil
+}
+
+func openFiles(cfg Config, names [2]string) (files [2]*os.File, err error) {
+	dir, err := openDir(cfg, true)
+	if err != nil {
+		return files, err
+	}
 	defer dir.Close()
-	for i := range l.files {
-		l.names[i] = fileName(cfg, i)
-		if l.files[i], err = openFile(dir, cfg, l.names[i], unix.O_CREAT); err != nil {
+	for i := range files {
+		if files[i], err = openFile(dir, cfg, names[i], unix.O_CREAT); err != nil {
 			if i > 0 {
-				l.files[0].Close()
+				files[0].Close()
 			}
-			return nil, err
+			return files, err
 		}
 	}
-	return l, nil
+	return files, nil
+}
+
+// Gone reports whether somebody has removed a file: what is written to it is nothing that
+// a later process would find.
+func (l *Log) Gone() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, f := range l.files {
+		var stat unix.Stat_t
+		if unix.Fstat(int(f.Fd()), &stat) == nil && stat.Nlink == 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// Reopen opens the files anew that are gone. Nothing is kept from then on until
+// [Log.Reset] is called and everything put anew. Where it fails, all is as before.
+func (l *Log) Reopen() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	lock := func(how int) {
+		for _, f := range l.files {
+			_ = unix.Flock(int(f.Fd()), how|unix.LOCK_NB)
+		}
+	}
+	lock(unix.LOCK_UN) // one of them may still be there
+	files, err := openFiles(l.cfg, l.names)
+	if err != nil {
+		lock(unix.LOCK_EX)
+		return err
+	}
+	for _, f := range l.files {
+		f.Close()
+	}
+	l.files = files
+	l.clear()
+	return nil
 }
 
 // Remove removes the files of a log, and its directory if nothing else is in it. The

@@ -135,3 +135,48 @@ func TestOtherNamespace(t *testing.T) {
 		t.Error(c)
 	}
 }
+
+// Files that somebody removes while they are open are made again; also where only one is
+// gone, or the directory.
+func TestReopen(t *testing.T) {
+	for name, remove := range map[string]func(cfg Config) error{
+		"one":           func(cfg Config) error { return os.Remove(fileName(cfg, 0)) },
+		"the directory": func(cfg Config) error { return os.RemoveAll(cfg.Dir) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := Config{Dir: filepath.Join(t.TempDir(), "state"), Name: "calls", UID: -1, GID: -1}
+			l, err := Open(cfg)
+			must(t, err)
+			l.Load(func(uint64, []byte) {})
+			l.Reset()
+			l.Put(1, []byte("before"))
+			must(t, l.Flush())
+			if l.Gone() {
+				t.Error("the files are said to be gone")
+			}
+			must(t, remove(cfg))
+			if !l.Gone() {
+				t.Error("nothing is said to be gone")
+			}
+			must(t, l.Reopen())
+			l.Reset()
+			l.Put(2, []byte("after"))
+			must(t, l.Flush())
+			if l.Gone() {
+				t.Error("the files are still gone")
+			}
+			if _, err := Open(cfg); !errors.Is(err, ErrInUse) {
+				t.Errorf("another process gets them: %v", err)
+			}
+			must(t, l.Close())
+			l, err = Open(cfg)
+			must(t, err)
+			var got []string
+			l.Load(func(_ uint64, record []byte) { got = append(got, string(record)) })
+			if len(got) != 1 || got[0] != "after" {
+				t.Errorf("the next process finds %q", got)
+			}
+			must(t, l.Close())
+		})
+	}
+}

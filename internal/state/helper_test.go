@@ -96,3 +96,10 @@ func sample() (text []byte, at []int, records []item) {
 	}
 	return text, append(at, len(text)), records
 }
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}

@@ -25,6 +25,7 @@ const mostBuffered = 256 << 10
 // [Log.Reset] makes it ready for the records of this process.
 type Log struct {
 	mu    sync.Mutex
+	cfg   Config
 	files [2]*os.File
 	names [2]string
 	shift time.Duration
