@@ -68,7 +68,7 @@ func next(t *testing.T, told <-chan Change) Change {
 	select {
 	case c := <-told:
 		return c
-	case <-time.After(10 * time.Second):
+	case <-time.After(30 * time.Second):
 		t.Fatal("nothing is told")
 		return Change{}
 	}
