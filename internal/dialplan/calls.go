@@ -15,6 +15,10 @@ const (
 	maxText    = 512              // bytes of each URI
 	maxRinging = 10 * time.Minute // without an answer
 	maxCall    = 24 * time.Hour   // without an end
+
+	// maxNowhere is how many calls that went nowhere are told of in a minute: a scanner
+	// has any number of them.
+	maxNowhere = 10
 )
 
 // calls is the log of calls: a line when one begins, and one when it has ended.
@@ -23,6 +27,9 @@ type calls struct {
 	now  func() time.Time
 	list map[string]*call // by Call-ID
 	next time.Time        // of the next look for what was forgotten
+
+	nowhere int       // calls that were told of
+	since   time.Time // since then
 }
 
 type call struct {
@@ -48,7 +55,12 @@ func (p *Plan) Log(m *sipmsg.Message, from, to netip.AddrPort, status int) {
 		c.list[id] = known
 		c.log.Info("call", "from", known.from, "to", known.to, "called", known.called, "caller", from, "callee", to, "call", id)
 	case m.Method == sipmsg.MethodInvite && status >= 300 && status != 401 && status != 407 && m.ToTag.Empty() && known == nil:
-		c.end(id, newCall(m, now), strconv.Itoa(status), now) // it went nowhere
+		if now.Sub(c.since) >= time.Minute {
+			c.nowhere, c.since = 0, now
+		}
+		if c.nowhere++; c.nowhere <= maxNowhere {
+			c.end(id, newCall(m, now), strconv.Itoa(status), now)
+		}
 	case known == nil:
 	case m.Method == sipmsg.MethodInvite && m.ToTag.Empty() && status >= 200 && status < 300:
 		if known.answered.IsZero() {

@@ -10,13 +10,13 @@ import (
 const (
 	// maxDialogs bounds what is remembered; beyond it parties keep their announced
 	// form, which a phone that follows RFC 3261 does not mind.
-	maxDialogs = 16384
+	maxDialogs = 8192
 
 	// maxDialogsOfHost bounds those of one phone, so that none takes the others' room.
-	maxDialogsOfHost = maxDialogs / 8
+	maxDialogsOfHost = maxDialogs / 4
 
 	// maxDialogText bounds each text that is kept of a message, in bytes.
-	maxDialogText = 1024
+	maxDialogText = 512
 
 	// dialogTime is how long a dialog is remembered after its last message.
 	dialogTime = 12 * time.Hour

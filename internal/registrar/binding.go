@@ -46,7 +46,7 @@ func (b *binding) contact() proxy.Contact {
 }
 
 // maxContact bounds the text of a binding, in bytes.
-const maxContact = 2048
+const maxContact = 1024
 
 // maxName bounds the user part and the host of an address-of-record, in bytes.
 const maxName = 256

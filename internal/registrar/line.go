@@ -42,13 +42,15 @@ type account struct {
 
 // lines are all tokens.
 type lines struct {
-	secret  [16]byte
-	list    []*line
-	byKey   map[string]*line
-	byToken map[string]*line
-	byUser  map[string][]*line // that have an account, by its user and that of the contact
-	cursor  int
-	buf     []byte
+	secret   [16]byte
+	list     []*line
+	byKey    map[string]*line
+	byToken  map[string]*line
+	accounts int // of all
+
+	byUser map[string][]*line // that have an account, by its user and that of the contact
+	cursor int
+	buf    []byte
 }
 
 func (l *lines) init() {
@@ -139,6 +141,7 @@ func (r *Registrar) addLine(l *line) {
 func (r *Registrar) removeLine(l *line) {
 	s := &r.lines
 	s.unlist(l)
+	s.accounts -= len(l.accounts)
 	l.accounts = nil
 	delete(s.byKey, l.what)
 	delete(s.byToken, l.token)
@@ -300,9 +303,11 @@ func (r *Registrar) account(l *line, of account, now time.Duration) {
 	case i >= 0:
 		r.lines.unlist(l)
 		l.accounts = slices.Delete(l.accounts, i, i+1)
+		r.lines.accounts--
 		r.lines.enlist(l)
-	case of.expires > now && len(l.accounts) < maxAccounts:
+	case of.expires > now && len(l.accounts) < maxAccounts && r.lines.accounts < r.cfg.Limits.Total:
 		r.lines.unlist(l)
+		r.lines.accounts++
 		l.accounts = append(l.accounts, of)
 		r.lines.enlist(l)
 	}
@@ -384,7 +389,9 @@ func (r *Registrar) sweepLines(now time.Duration) {
 		l := s.list[s.cursor]
 		if slices.ContainsFunc(l.accounts, func(a account) bool { return a.expires <= now }) {
 			s.unlist(l)
+			had := len(l.accounts)
 			l.accounts = slices.DeleteFunc(l.accounts, func(a account) bool { return a.expires <= now })
+			s.accounts -= had - len(l.accounts)
 			s.enlist(l)
 		}
 		if len(l.accounts) == 0 && now-l.used > lineIdle {

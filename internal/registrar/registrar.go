@@ -44,7 +44,7 @@ type Config struct {
 type Limits struct {
 	PerAOR  int // contacts of one address-of-record; 0: 16
 	PerHost int // contacts, and again tokens, of one host; 0: 2048
-	Total   int // contacts, and again tokens, in all; 0: 16384
+	Total   int // contacts, again tokens, and again registrations outside, in all; 0: 8192
 }
 
 // MinExpires is the shortest registration that is accepted by default.
@@ -57,7 +57,7 @@ func (c Config) withDefaults() Config {
 	c.DefaultExpires = min(max(c.DefaultExpires, c.MinExpires), c.MaxExpires)
 	c.Limits.PerAOR = cmp.Or(c.Limits.PerAOR, 16)
 	c.Limits.PerHost = cmp.Or(c.Limits.PerHost, 2048)
-	c.Limits.Total = cmp.Or(c.Limits.Total, 16384)
+	c.Limits.Total = cmp.Or(c.Limits.Total, 8192)
 	return c
 }
 

@@ -62,7 +62,7 @@ func clientKey(dst []byte, m *sipmsg.Message) []byte {
 //
 // An error means that there is no transaction. user is not called before Send returns.
 func (l *Layer) Send(to transport.Hop, request []byte, user ClientUser) (*Client, error) {
-	if len(l.clients) >= l.limits.Clients || l.sent+len(request) > 2*l.limits.Bytes {
+	if len(l.clients) >= l.limits.Clients || l.sent+len(request)+openClient > l.limits.Bytes {
 		return nil, ErrLimit
 	}
 	var m sipmsg.Message
@@ -76,7 +76,7 @@ func (l *Layer) Send(to transport.Hop, request []byte, user ClientUser) (*Client
 		layer: l, user: user, key: string(clientKey(nil, &m)), hop: to, request: request,
 		invite: m.Method == sipmsg.MethodInvite, until: time.Now().Add(Lifetime), every: T1,
 	}
-	c.size = len(request)
+	c.size = len(request) + openClient
 	l.clients[c.key] = c
 	l.sent += c.size
 	if to.Kind == transport.TCP {
@@ -148,19 +148,22 @@ func (c *Client) respond(m *sipmsg.Message, from transport.Hop) {
 			}
 		}
 	case c.invite && m.Status < 300:
-		c.state, c.request = accepted, nil
+		c.state = accepted
+		c.settle()
 		c.alarm.set(l, Lifetime, c.end) // Timer M
 	case c.invite:
 		c.ack = appendAck(nil, c.request, m)
 		_ = l.send.Send(c.hop, c.ack) // a lost one is asked for again
-		c.state, c.request = completed, nil
+		c.state = completed
+		c.settle()
 		if c.hop.Kind == transport.TCP {
 			c.end() // Timer D is zero
 		} else {
 			c.alarm.set(l, Lifetime, c.end)
 		}
 	default:
-		c.state, c.request = completed, nil
+		c.state = completed
+		c.settle()
 		if c.hop.Kind == transport.TCP {
 			c.end() // Timer K is zero
 		} else {
@@ -168,6 +171,13 @@ func (c *Client) respond(m *sipmsg.Message, from transport.Hop) {
 		}
 	}
 	c.user.Response(c, m, from)
+}
+
+// settle keeps what repetitions of the final response are told by, and nothing else.
+func (c *Client) settle() {
+	c.request = nil
+	c.layer.sent += overhead - c.size
+	c.size = overhead
 }
 
 func (c *Client) fail(err error) {

@@ -1,6 +1,7 @@
 package transaction
 
 import (
+	"container/list"
 	"errors"
 	"fmt"
 	"hash/maphash"
@@ -51,8 +52,8 @@ type Limits struct {
 	ServersPerHost int // requests of one address; default an eighth of Servers
 	Clients        int // in all; default 32768
 
-	// Bytes bounds the messages that server transactions hold, and twice that those
-	// of client transactions; default 32 MiB. One address may have a quarter of it.
+	// Bytes bounds what server transactions hold, and again what client transactions
+	// do, in bytes of memory; default 16 MiB. One address may have a quarter of it.
 	Bytes int
 
 	// Stranger names those who must leave a quarter of the room for server
@@ -85,7 +86,10 @@ type Layer struct {
 	clients map[string]*Client
 	hosts   map[netip.Addr]load // server transactions by source
 
-	held, sent int // bytes of the messages of server and client transactions
+	held, sent int // bytes that server and client transactions are charged with
+
+	over     list.List                 // server transactions that only wait for repetitions, the oldest first
+	overHost map[netip.Addr]*list.List // the same, of each host
 
 	msg   sipmsg.Message // of the message that is being handled
 	edits sipmsg.Edits
@@ -108,11 +112,12 @@ func New(mu sync.Locker, send Sender, user User, limits Limits) *Layer {
 		limits.Clients = 32768
 	}
 	if limits.Bytes == 0 {
-		limits.Bytes = 32 << 20
+		limits.Bytes = 16 << 20
 	}
 	return &Layer{
 		mu: mu, send: send, user: user, limits: limits, seed: maphash.MakeSeed(),
 		servers: make(map[string]*Server), clients: make(map[string]*Client), hosts: make(map[netip.Addr]load),
+		overHost: make(map[netip.Addr]*list.List),
 	}
 }
 
@@ -123,7 +128,15 @@ func (l *Layer) Stats() Stats {
 	return s
 }
 
-// Bytes is what the messages of all transactions are charged with.
+// What a transaction is charged with besides its messages: its own data and its user's,
+// and what is left of these when it has had its final response.
+const (
+	openServer = 4 << 10
+	openClient = 2 << 10
+	overhead   = 1 << 10
+)
+
+// Bytes is what all transactions are charged with.
 func (l *Layer) Bytes() int { return l.held + l.sent }
 
 // Arrived takes a message in. An error says why it is none; it was counted and has

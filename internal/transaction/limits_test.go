@@ -56,13 +56,13 @@ func TestStrangers(t *testing.T) {
 	})
 	t.Run("bytes", func(t *testing.T) {
 		in(t, Limits{Stranger: outside}, func(w *world) {
-			if n := w.flood(1000, 100, 60000); n < 150 || n > 210 {
+			if n := w.flood(1000, 100, 60000); n < 80 || n > 110 {
 				t.Errorf("%d requests of strangers are let in", n)
 			}
-			if n := w.flood(1000, 10, 60000); n < 50 || n > 70 {
+			if n := w.flood(1000, 10, 60000); n < 25 || n > 40 {
 				t.Errorf("%d requests from inside are let in", n)
 			}
-			if held := w.layer.held; held > 32<<20 {
+			if held := w.layer.held; held > 16<<20 {
 				t.Errorf("%d bytes are held", held)
 			}
 			end(w)

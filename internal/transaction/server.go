@@ -2,6 +2,7 @@ package transaction
 
 import (
 	"bytes"
+	"container/list"
 	"errors"
 	"hash/maphash"
 	"net/netip"
@@ -38,6 +39,9 @@ type Server struct {
 	alarm  alarm
 	every  time.Duration // Timer G
 	until  time.Time     // Timer H
+	reply  transport.Hop // where responses go, once raw is not needed any more
+
+	over, overHost *list.Element // of the layer's lists
 
 	// Context is the user's.
 	Context any
@@ -47,7 +51,7 @@ type Server struct {
 func (s *Server) From() transport.Hop { return s.from }
 
 // Raw is the request with received and rport in its topmost Via. It is the
-// transaction's, and nil once that has ended.
+// transaction's, and nil once that has had a final response.
 func (s *Server) Raw() []byte { return s.raw }
 
 // Open reports whether a final response may still be given.
@@ -119,14 +123,18 @@ func (l *Layer) request(a transport.Arrival) {
 func (l *Layer) newServer(a transport.Arrival) *Server {
 	from := a.Remote.Addr()
 	// Twice: the response has most of it again.
-	size, of := 2*len(a.Data), l.hosts[from]
+	size, of := 2*len(a.Data)+openServer, l.hosts[from]
 	servers, bytes := l.limits.Servers, l.limits.Bytes
 	if l.limits.Stranger != nil && l.limits.Stranger(a.Hop) {
 		servers, bytes = servers-servers/4, bytes-bytes/4
 	}
-	if len(l.servers) >= servers || of.requests >= l.limits.ServersPerHost || l.held+size > bytes || of.bytes+size > l.limits.Bytes/4 {
-		l.stats.Refused++
-		return nil
+	for len(l.servers) >= servers || of.requests >= l.limits.ServersPerHost || l.held+size > bytes || of.bytes+size > l.limits.Bytes/4 {
+		alone := of.requests >= l.limits.ServersPerHost || of.bytes+size > l.limits.Bytes/4
+		if !l.spare(from, alone) {
+			l.stats.Refused++
+			return nil
+		}
+		of = l.hosts[from]
 	}
 	l.stats.Requests++
 	s := &Server{
@@ -137,6 +145,45 @@ func (l *Layer) newServer(a transport.Arrival) *Server {
 	l.hosts[from] = load{of.requests + 1, of.bytes + size}
 	l.held += size
 	return s
+}
+
+// spare ends a transaction that has had its final response, and only answers
+// repetitions: the host's own oldest one or, unless it is only the host that has too
+// many, the oldest of all. A repetition is then a new request, as for a stateless server.
+func (l *Layer) spare(host netip.Addr, alone bool) bool {
+	e := l.over.Front()
+	if own := l.overHost[host]; own != nil {
+		e = own.Front()
+	} else if alone {
+		e = nil
+	}
+	if e == nil {
+		return false
+	}
+	e.Value.(*Server).end()
+	return true
+}
+
+// settle keeps what repetitions of a request are answered from, and nothing else.
+func (s *Server) settle() {
+	l, from := s.layer, s.from.Remote.Addr()
+	s.reply = s.replyTo()
+	s.raw, s.Context = nil, nil
+	if cap(s.last) > len(s.last)+overhead {
+		s.last = bytes.Clone(s.last)
+	}
+	size := len(s.last) + overhead
+	of := l.hosts[from]
+	l.hosts[from] = load{of.requests, of.bytes + size - s.size}
+	l.held += size - s.size
+	s.size = size
+	if s.invite { // a repetition would ring again
+		return
+	}
+	if l.overHost[from] == nil {
+		l.overHost[from] = new(list.List)
+	}
+	s.over, s.overHost = l.over.PushBack(s), l.overHost[from].PushBack(s)
 }
 
 // received returns a copy of the request in l.msg whose topmost Via tells where it
@@ -235,9 +282,11 @@ func (s *Server) Respond(status int, response []byte) {
 		s.state = proceeding
 	case s.invite && status < 300:
 		s.state, s.last = accepted, nil
+		s.settle()
 		s.alarm.set(l, Lifetime, s.end) // Timer L
 	case s.invite:
 		s.state = completed
+		s.settle()
 		s.until = time.Now().Add(Lifetime)
 		s.every = T1
 		if s.from.Kind == transport.TCP {
@@ -248,6 +297,7 @@ func (s *Server) Respond(status int, response []byte) {
 		s.end() // Timer J is zero
 	default:
 		s.state = completed
+		s.settle()
 		s.alarm.set(l, Lifetime, s.end) // Timer J
 	}
 }
@@ -312,6 +362,14 @@ func (s *Server) end() {
 	if of.requests <= 1 {
 		delete(l.hosts, from)
 	}
+	if s.over != nil {
+		l.over.Remove(s.over)
+		own := l.overHost[from]
+		if own.Remove(s.overHost); own.Len() == 0 {
+			delete(l.overHost, from)
+		}
+		s.over, s.overHost = nil, nil
+	}
 }
 
 // transmit sends the latest response back (section 18.2.2).
@@ -336,6 +394,9 @@ func (s *Server) transmit() {
 // replyTo is where responses go: to the source where the sender asks for that
 // (RFC 3581), else to the port that its Via names.
 func (s *Server) replyTo() transport.Hop {
+	if s.raw == nil {
+		return s.reply
+	}
 	to := s.from
 	var m sipmsg.Message
 	if m.Index(s.raw) != nil {

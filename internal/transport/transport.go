@@ -37,10 +37,10 @@ var (
 const (
 	// maxQueue is what may wait for one peer, in bytes, and maxQueued for all.
 	maxQueue  = 128 << 10
-	maxQueued = 16 << 20
+	maxQueued = 8 << 20
 	// maxBuffered is what halves of messages beyond smallBuffer may take, in
 	// bytes of all connections.
-	maxBuffered = 16 << 20
+	maxBuffered = 8 << 20
 )
 
 // Config is what a Transport is made with.
