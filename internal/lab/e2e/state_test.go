@@ -117,3 +117,25 @@ func TestStateOnFullDisk(t *testing.T) {
 	stop()
 	d.hangUp(d.bob, d.alice)
 }
+
+// TestStateRemoved: somebody removes the files of the daemon that runs. They are written
+// again, and the next daemon knows the call.
+func TestStateRemoved(t *testing.T) {
+	t.Parallel()
+	d := strangers(t, lab.Options{})
+	if !d.NAT() {
+		t.Skip("there is no daemon")
+	}
+	daemon := d.StartDaemon()
+	d.register()
+	d.connect()
+	daemon.Mark()
+	if err := os.RemoveAll(d.StateDir()); err != nil {
+		t.Fatal(err)
+	}
+	daemon.WaitLine("the files of the state were removed by somebody; they are written again", 3*lab.Moment())
+	daemon.Kill()
+	d.StartDaemon().WaitLine(`taken over from an earlier daemon.* calls=1 bindings=1 `, lab.Moment())
+	d.talk()
+	d.hangUp(d.bob, d.alice)
+}
