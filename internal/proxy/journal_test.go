@@ -157,7 +157,7 @@ func TestRingingOutlivesTheProcess(t *testing.T) {
 	w.proxy.Arrived(transport.Arrival{Hop: caller, Data: request("INVITE")})
 	first(w, "INVITE ")
 	w = start(1)
-	invite = first(w, "INVITE ")
+	first(w, "INVITE ")
 	w.proxy.Arrived(transport.Arrival{Hop: caller, Data: request("CANCEL")})
 	first(w, "SIP/2.0 200")
 	w = start(1) // and has told nobody of it
@@ -168,7 +168,7 @@ func TestRingingOutlivesTheProcess(t *testing.T) {
 	}
 	answer(w, invite, 10, 487)
 	first(w, "SIP/2.0 487")
-	if w = start(0); len(j) != 1 {
+	if start(0); len(j) != 1 {
 		t.Errorf("%d records are left", len(j))
 	}
 }
