@@ -113,3 +113,44 @@ func processorTime(t *testing.T, p *lab.Daemon) time.Duration {
 	system, _ := strconv.Atoi(fields[15-3])
 	return time.Duration(user+system) * 10 * time.Millisecond // USER_HZ
 }
+
+// TestClockSet: the machine's clock is set by decades, forth and back, during a call and
+// a registration, and each time the daemon is replaced after that. Only an emulated
+// machine lends its clock.
+func TestClockSet(t *testing.T) {
+	if !lab.StockKernel() {
+		t.Skip("SIPNATD_LAB_STOCK is not 1: the clock of this machine is not ours")
+	}
+	d := strangers(t, lab.Options{})
+	if !d.NAT() {
+		t.Skip("there is no daemon")
+	}
+	begun := time.Now()
+	set := func(by time.Duration) {
+		now := begun.Add(time.Since(begun) + by)
+		if err := unix.ClockSettime(unix.CLOCK_REALTIME, new(unix.NsecToTimespec(now.UnixNano()))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	defer set(0)
+	const year = 365 * 24 * time.Hour
+	daemon := d.StartDaemon()
+	d.register()
+	d.connect()
+	second := d.again(d.Phones[0].RTP(4100), d.Outside[0].RTP(6100))
+	for _, by := range []time.Duration{15 * year, -15 * year, 0} {
+		for _, by := range []time.Duration{by, 2 * by} { // the second time nothing was said since
+			set(by)
+			time.Sleep(3 * time.Second) // the daemon looks at the time every second
+		}
+		d.talk()
+		second.connect()
+		second.bye(second.alice, second.bob)
+		daemon.Kill()
+		daemon = d.StartDaemon()
+		d.talk()
+	}
+	d.hangUp(d.alice, d.bob)
+	d.incoming()
+	d.call()
+}
