@@ -18,7 +18,7 @@ import (
 
 // receiveBuffer is the size of the kernel's buffer of a UDP socket: what may come
 // in while the handler is busy.
-const receiveBuffer = 2 << 20
+const receiveBuffer = 1 << 20
 
 // socket is a UDP socket.
 type socket struct {
