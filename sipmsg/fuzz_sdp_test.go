@@ -174,6 +174,10 @@ func checkSDPEdit(t *testing.T, raw []byte) {
 // manyWords is an o= line with more than six words, one of which may be empty.
 var manyWords = regexp.MustCompile(`(?m)^o=[^ \r\n]*( +[^ \r\n]+){5} `)
 
+// splitWords is an o= line with a CR in it, which pion takes for a blank in some places
+// and for the end in others.
+var splitWords = regexp.MustCompile(`(?m)^o=.*\r[^\n]`)
+
 // checkOracle compares what pion reads before and after the edit of raw,
 // which it accepts.
 func checkOracle(t *testing.T, raw []byte, strict bool) {
@@ -192,7 +196,7 @@ func checkOracle(t *testing.T, raw []byte, strict bool) {
 		}
 		t.Fatalf("pion accepts it, we do not: %v\n%q", err, raw)
 	}
-	if manyWords.Match(raw) {
+	if splitWords.Match(raw) || manyWords.Match(raw) {
 		return // pion takes a seventh word of one letter for nothing, and no longer one
 	}
 	out, err := editSDP(&s)
