@@ -14,7 +14,7 @@ import (
 // What the proxy may take when its limits are reached: for what is on its way, and for
 // what it remembers of dialogs.
 const (
-	fullRequests = 40 << 20
+	fullRequests = 56 << 20
 	fullDialogs  = 24 << 20
 )
 

@@ -39,13 +39,13 @@ func markAll(dscp uint8, sockets ...syscall.Conn) error {
 	return nil
 }
 
-// setReceiveBuffer gives a socket a large buffer, beyond net.core.rmem_max where
+// setBuffer gives a socket a large buffer, beyond net.core.rmem_max and wmem_max where
 // the daemon has CAP_NET_ADMIN.
-func setReceiveBuffer(fd, size int) error {
-	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, size) == nil {
+func setBuffer(fd, force, option, size int) error {
+	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, force, size) == nil {
 		return nil
 	}
-	return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, size)
+	return unix.SetsockoptInt(fd, unix.SOL_SOCKET, option, size)
 }
 
 // drops returns how many datagrams the kernel has dropped because the buffer of

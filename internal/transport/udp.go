@@ -20,6 +20,10 @@ import (
 // in while the handler is busy.
 const receiveBuffer = 1 << 20
 
+// sendBuffer is the size of what waits to be sent: answers to hosts that are not there
+// wait three seconds for their link-layer address, and are not to keep others from theirs.
+const sendBuffer = 8 << 20
+
 // socket is a UDP socket.
 type socket struct {
 	t     *Transport
@@ -40,7 +44,8 @@ func (t *Transport) listenUDP(a netip.AddrPort) (*socket, error) {
 			// A large message is cut by whoever must, with no need for an ICMP
 			// error that a firewall would drop.
 			unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_DONT),
-			setReceiveBuffer(fd, receiveBuffer),
+			setBuffer(fd, unix.SO_RCVBUFFORCE, unix.SO_RCVBUF, receiveBuffer),
+			setBuffer(fd, unix.SO_SNDBUFFORCE, unix.SO_SNDBUF, sendBuffer),
 		)
 	})}
 	pc, err := lc.ListenPacket(context.Background(), "udp4", a.String())
@@ -133,6 +138,7 @@ func (s *socket) send(to netip.AddrPort, msg []byte) error {
 			s.t.counters.udpOut.Add(1)
 			return nil
 		case syscall.EAGAIN:
+			s.t.counters.busy.Add(1)
 			return ErrBusy
 		case syscall.EMSGSIZE, syscall.EPERM, syscall.EINVAL:
 			return err
