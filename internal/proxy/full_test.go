@@ -15,7 +15,7 @@ import (
 // what it remembers of dialogs.
 const (
 	fullRequests = 56 << 20
-	fullDialogs  = 24 << 20
+	fullDialogs  = 36 << 20
 )
 
 func heap() int {
