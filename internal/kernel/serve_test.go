@@ -15,7 +15,7 @@ func TestServe(t *testing.T) {
 		k.config.Bypass = bypass
 		now := time.Now()
 		k.tick(now)
-		if got := len(table.sets["serving"]) == 1; got != bypass {
+		if got := len(table.sets["serving"]) > 0; got != bypass {
 			t.Fatalf("bypass %v: the sets are %v", bypass, table.sets)
 		}
 		delete(table.sets, "serving")
@@ -24,7 +24,7 @@ func TestServe(t *testing.T) {
 			t.Error("renewed too early")
 		}
 		k.tick(now.Add(nft.ServingRenewal))
-		if got := len(table.sets["serving"]) == 1; got != bypass {
+		if got := len(table.sets["serving"]) > 0; got != bypass {
 			t.Errorf("bypass %v: after a while the sets are %v", bypass, table.sets)
 		}
 	}

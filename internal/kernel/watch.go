@@ -292,7 +292,7 @@ func (k *Kernel) tick(now time.Time) (sweep bool) {
 // serve has SIP wait for the daemon, or for the next one, though it may bypass the
 // queue.
 func (k *Kernel) serve(now time.Time) {
-	if !k.config.Bypass || now.Sub(k.served) < nft.ServingRenewal {
+	if !k.config.Awaited() || now.Sub(k.served) < nft.ServingRenewal {
 		return
 	}
 	k.elements.Reset()

@@ -166,10 +166,12 @@ func (b *Batch) CloseSource(inside netip.AddrPort) {
 	b.drop(setOpen, b.endpoint(inside), cell{})
 }
 
-// Serve says that a daemon listens on the queues, or will again before lease is over:
-// SIP that comes meanwhile waits for it, or is dropped, even where Config.Bypass is set.
+// Serve says that a daemon listens, or will again before lease is over: SIP that comes
+// meanwhile to a queue waits for it, or is dropped, even where Config.Bypass is set, and
+// nobody who sends to its own sockets is told that they are not there.
 func (b *Batch) Serve(lease time.Duration) {
 	b.put(setServing, cell{unix.IPPROTO_UDP}, cell{}, lease)
+	b.put(setServing, cell{unix.IPPROTO_ICMP}, cell{}, lease)
 }
 
 func (b *Batch) put(s set, key, data cell, lease time.Duration) {

@@ -92,4 +92,8 @@ func (c Config) check() error {
 	return errors.Join(errs...)
 }
 
+// Awaited reports whether something waits for the next daemon when one has ended, for
+// [ServingLease].
+func (c Config) Awaited() bool { return c.Bypass || c.ListenPort != 0 }
+
 func (c Config) queues() int { return max(1, int(c.Queues)) }

@@ -93,6 +93,14 @@ func portIs(port uint16) rule {
 	return rule{&expr.Cmp{Op: expr.CmpOpEq, Register: reg0, Data: binaryutil.BigEndian.PutUint16(port)}}
 }
 
+// transportIs compares bytes from offset on in the header above IP.
+func transportIs(offset uint32, data []byte) rule {
+	return rule{
+		&expr.Payload{DestRegister: reg0, Base: expr.PayloadBaseTransportHeader, Offset: offset, Len: uint32(len(data))},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: reg0, Data: data},
+	}
+}
+
 func saddrSport() rule { return rule{loadAddr(reg0, offSaddr), loadPort(reg1, offSport)} }
 func daddrDport() rule { return rule{loadAddr(reg0, offDaddr), loadPort(reg1, offDport)} }
 

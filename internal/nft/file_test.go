@@ -112,8 +112,10 @@ func TestFile(t *testing.T) {
 
 			open(t, cfg)
 			statements := cfg.queues()
-			if cfg.Bypass {
+			if cfg.Awaited() {
 				idle(t)
+			}
+			if cfg.Bypass {
 				statements *= 2
 			}
 			if !f.NativeQueue {

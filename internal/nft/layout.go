@@ -28,6 +28,7 @@ const (
 	chainPrerouting  = "prerouting"
 	chainPostrouting = "postrouting"
 	chainInput       = "input"
+	chainOutput      = "output"
 	chainForward     = "forward"
 	chainAssign      = "assign"
 
@@ -252,6 +253,7 @@ const (
 	priorityAssign      nftables.ChainPriority = 80   // srcnat - 20
 	priorityPostrouting nftables.ChainPriority = 90   // srcnat - 10
 	priorityInput       nftables.ChainPriority = 290
+	priorityOutput      nftables.ChainPriority = 290
 	priorityForward     nftables.ChainPriority = 290
 )
 
@@ -271,6 +273,8 @@ func chains(c Config, f Features) []chain {
 			priority: priorityPostrouting, rules: postrouting(c)},
 		{name: chainInput, kind: nftables.ChainTypeFilter, hook: nftables.ChainHookInput,
 			priority: priorityInput, rules: input(c)},
+		{name: chainOutput, kind: nftables.ChainTypeFilter, hook: nftables.ChainHookOutput,
+			priority: priorityOutput, rules: output(c)},
 		{name: chainForward, kind: nftables.ChainTypeFilter, hook: nftables.ChainHookForward,
 			priority: priorityForward, rules: forward()},
 		{name: chainAssign, kind: nftables.ChainTypeFilter, hook: nftables.ChainHookPostrouting,

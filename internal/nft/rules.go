@@ -1,6 +1,11 @@
 package nft
 
-import "github.com/google/nftables/expr"
+import (
+	"encoding/binary"
+
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+)
 
 // The rules, each under the line of nft that it stands for.
 
@@ -82,6 +87,23 @@ func input(c Config) []rule {
 		join(udp(), dport(), portIs(c.ListenPort), goTo(chainSockets)),
 		// tcp dport 5060 ct state new goto sockets
 		join(tcp(), dport(), portIs(c.ListenPort), stateNew(), goTo(chainSockets)))
+}
+
+// output keeps from those who send to the daemon's own port that nobody is there, while
+// another daemon may come at once: SIP repeats itself, unless its sender is told so. What
+// an error is about follows its header of 8 bytes: the protocol in the 10th byte, and
+// after 20 the ports.
+func output(c Config) []rule {
+	if c.ListenPort == 0 {
+		return nil
+	}
+	return []rule{
+		// meta l4proto @serving meta l4proto icmp icmp type destination-unreachable
+		//	icmp code port-unreachable @th,136,8 17 @th,240,16 5060 drop
+		join(meta(expr.MetaKeyL4PROTO), in(setServing), isICMP(), transportIs(0, []byte{3, 3}),
+			transportIs(8+9, []byte{unix.IPPROTO_UDP}),
+			transportIs(8+20+2, binary.BigEndian.AppendUint16(nil, c.ListenPort)), drop()),
+	}
 }
 
 // sockets limits what the daemon's own sockets get, before it fills their buffers.

@@ -98,10 +98,9 @@ func (t *Table) open(cfg Config) error {
 // Install does what Open does to the table once more: after it was lost, or with a
 // changed configuration. Leases that were lost are not restored.
 //
-// Where SIP may bypass the queue, [ServingLease] begins: who calls Install listens
-// there, or will at once.
+// [ServingLease] begins: who calls Install listens, or will at once.
 func (t *Table) Install(cfg Config) error {
-	if err := t.replaceRules(cfg); err != nil || !cfg.Bypass {
+	if err := t.replaceRules(cfg); err != nil || !cfg.Awaited() {
 		return err
 	}
 	var b Batch

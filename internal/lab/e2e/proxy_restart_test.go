@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -161,5 +162,45 @@ func TestProxyKilledRinging(t *testing.T) {
 				t.Errorf("%d calls have reached the called as %d", rung, len(branches))
 			}
 		})
+	}
+}
+
+// TestProxyAway: who sends to the firewall while the daemon starts anew is not told that
+// nobody is there, and so repeats it. If no daemon comes, it is told.
+func TestProxyAway(t *testing.T) {
+	t.Parallel()
+	l := proxied(t, lab.Options{Firewall: readmeFirewall(t, lab.IPTablesNFT)})
+	daemon := l.StartProxy("host_outbound = 203.0.113.1")
+	alice := l.Phones[0].Agent("alice", 5060)
+	media := l.Phones[0].Socket(6000)
+	refused := func(mark int) bool {
+		alice.Send(insideSIP, alice.Request("OPTIONS", "sip:203.0.113.1"))
+		media.Send(netip.AddrPortFrom(insideSIP.Addr(), 9), []byte("comes after it, and is refused"))
+		sip := false
+		err := l.Inside.Wait(mark, lab.Moment(), func(ps []*lab.Packet) bool {
+			for _, p := range ps {
+				sip = sip || p.Inner.Dst == insideSIP
+				if p.Inner.Dst.Port() == 9 {
+					return true
+				}
+			}
+			return false
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return sip
+	}
+	daemon.Kill()
+	if refused(l.Inside.Mark()) {
+		t.Error("the phone is told that nobody is there")
+	}
+	l.FW.Run("nft", "flush", "set", "ip", "sipnatd", "serving") // as time does
+	if !refused(l.Inside.Mark()) {
+		t.Error("the phone is not told, though no daemon came")
+	}
+	l.StartProxy("host_outbound = 203.0.113.1")
+	if answer := alice.Do(alice.Request("OPTIONS", "sip:203.0.113.1")); answer.Status() != 200 {
+		t.Errorf("the next daemon answers %d", answer.Status())
 	}
 }
