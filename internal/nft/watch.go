@@ -23,9 +23,6 @@ const (
 	// made it, when the kernel has told of one that matters.
 	nameWait = 20 * time.Millisecond
 
-	// drainWait is how long nothing comes when all has been read.
-	drainWait = time.Millisecond
-
 	// reopenPause is how long Watch waits before it listens anew after a failure.
 	reopenPause = 200 * time.Millisecond
 
@@ -192,17 +189,24 @@ func (t *Table) listen(ctx context.Context, changed func(Change)) error {
 	}
 }
 
-// drain reads what is waiting, after an overrun. Until all is read, the kernel drops what
-// comes, and does not say so again.
+// drain reads what is waiting, after an overrun. Until nothing is left, the kernel drops
+// what comes, and does not say so again: a deadline will not do, which a process that gets
+// no processor misses.
 func drain(conn *netlink.Conn) {
-	for end := time.Now().Add(overrunMost); time.Now().Before(end); {
-		if conn.SetReadDeadline(time.Now().Add(drainWait)) != nil {
-			return
-		}
-		if _, err := conn.Receive(); err != nil && !errors.Is(err, unix.ENOBUFS) {
-			return
-		}
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return
 	}
+	buf := make([]byte, 1)
+	_ = raw.Control(func(fd uintptr) {
+		for end := time.Now().Add(overrunMost); time.Now().Before(end); {
+			switch _, _, err := unix.Recvfrom(int(fd), buf, unix.MSG_DONTWAIT|unix.MSG_TRUNC); err {
+			case nil, unix.ENOBUFS, unix.EINTR:
+			default:
+				return
+			}
+		}
+	})
 }
 
 // tellOverrun tells the log, not more than once a minute, that changes were missed.
