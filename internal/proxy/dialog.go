@@ -43,6 +43,7 @@ type dialogs struct {
 
 	journal Journal // nil: there is none
 	record  []byte  // the last one, reused
+	began   time.Time
 }
 
 func (d *dialogs) key(callID, tag []byte) uint64 {

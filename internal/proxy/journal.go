@@ -100,7 +100,7 @@ func (d *dialogs) put(key uint64, x *dialog) bool {
 		x.saved = x.until
 	}
 	b := append(d.record[:0], recordDialog)
-	b = binary.LittleEndian.AppendUint64(b, uint64(x.saved.UnixNano()))
+	b = binary.LittleEndian.AppendUint64(b, d.clock(x.saved))
 	b = appendText(b, x.host.AsSlice())
 	for _, text := range []string{x.local, x.remote, string(x.routes), x.callID} {
 		b = appendText(b, []byte(text))
@@ -113,6 +113,12 @@ func (d *dialogs) put(key uint64, x *dialog) bool {
 	x.sum = sum
 	d.journal.Put(key, b)
 	return true
+}
+
+// clock returns a time for a record: nanoseconds since 1970 by a clock that goes on evenly
+// where the machine's is set.
+func (d *dialogs) clock(t time.Time) uint64 {
+	return uint64(d.began.Add(t.Sub(d.began)).UnixNano())
 }
 
 func appendText(b, text []byte) []byte {

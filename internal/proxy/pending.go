@@ -82,7 +82,7 @@ func (r *relay) note() {
 func (r *relay) put() {
 	d := &r.proxy.dialogs
 	b := append(d.record[:0], recordInvite)
-	b = binary.LittleEndian.AppendUint64(b, uint64(r.began.UnixNano()))
+	b = binary.LittleEndian.AppendUint64(b, d.clock(r.began))
 	var flags byte
 	if r.from.Kind == transport.TCP {
 		flags |= 1
@@ -129,6 +129,7 @@ func readInvite(b []byte, shift time.Duration) *relay {
 		return nil
 	}
 	r := &relay{began: time.Unix(0, int64(binary.LittleEndian.Uint64(b))).Add(shift)}
+	r.began = time.Now().Add(-max(time.Since(r.began), 0)) // by the monotonic clock
 	flags := b[8]
 	r.from.Interface = int(binary.LittleEndian.Uint32(b[9:]))
 	b = b[13:]

@@ -100,6 +100,7 @@ func New(cfg Config, parts Parts, log *slog.Logger) *Proxy {
 	p.lookUps = make(map[netip.Addr]int)
 	p.neighbours = make(map[netip.AddrPort]bool)
 	p.stats.Refused = make(map[int]uint64)
+	p.dialogs.began = time.Now()
 	p.dialogs.secret = [2]uint64{rand.Uint64(), rand.Uint64()}
 	if cfg.Limits.Stranger == nil {
 		cfg.Limits.Stranger = func(from transport.Hop) bool {
