@@ -42,7 +42,7 @@ var proxySettings = []Setting{
 		field: func(c *Config) any { return &c.Proxy.DenySIP },
 	}, {
 		Name: "registration_file", Kind: Path, Reload: true, Essential: true, Siproxd: true,
-		Help:  "File that keeps registrations over a restart, which the daemon's user can write. The packages' service has a directory for it, /var/lib/sipnatd. Empty: they are not kept.",
+		Help:  "File that keeps registrations while the machine starts anew, which the daemon's user can write. The packages' service has a directory for it, /var/lib/sipnatd. Empty: only state_dir keeps them.",
 		Fate:  fateBindings,
 		field: func(c *Config) any { return &c.Proxy.RegistrationFile },
 	}, {
