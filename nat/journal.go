@@ -57,11 +57,11 @@ func (e *Engine) strike(s *saved) {
 }
 
 func (e *Engine) unsave(s *saved) {
-	if s.key != 0 {
+	if s.key != 0 && e.journal != nil { // Keep counts the keys anew
 		e.journal.Delete(s.key)
 		e.flushDue = true
-		s.key = 0
 	}
+	s.key = 0
 }
 
 // save brings the journal to what the touched objects are. It comes before the kernel

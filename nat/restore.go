@@ -56,6 +56,10 @@ func (e *Engine) Resume(whole bool) (did Restored) {
 	r := restorer{Engine: e, now: e.now(), opened: make(map[*binding]bool), begun: make(map[begun]*transaction)}
 	all := e.backlog
 	e.backlog = nil
+	if foreign(all) {
+		r.did.Unreadable = len(all)
+		all = nil
+	}
 	// The engine's own first, bindings before the calls over them.
 	for _, kind := range []byte{recordEngine, recordBinding, recordCall, recordTransaction} {
 		for i := range all {
@@ -88,6 +92,15 @@ func (e *Engine) Resume(whole bool) (did Restored) {
 		}
 	}
 	return r.did
+}
+
+// foreign reports whether the records are of another version, in which they may mean
+// anything.
+func foreign(all []backlog) bool {
+	return slices.ContainsFunc(all, func(b backlog) bool {
+		r := reader{rest: b.record}
+		return r.byte() == recordEngine && r.number() != recordVersion
+	})
 }
 
 // restorer makes objects of records.
@@ -204,7 +217,7 @@ func (r *restorer) restoreCall() {
 		if serial := rec.invites[d]; serial != 0 {
 			key := begun{c.key, serial}
 			if r.begun[key] == nil {
-				r.begun[key] = &transaction{serial: serial, final: 200}
+				r.begun[key] = &transaction{serial: serial, final: 200, saved: saved{gone: true}}
 			}
 			d.invite = r.begun[key]
 		}
@@ -306,6 +319,10 @@ func (r *restorer) restoreTransaction() {
 		}
 		t.call, t.dialog = c, c.dialog(rec.local, rec.remote)
 		c.transactions = append(c.transactions, t)
+		if t.dialog == nil { // its end was written down, and then the process was killed
+			rec.holding = slices.DeleteFunc(rec.holding, func(s *session) bool { return s == t.previous })
+			t.previous = nil
+		}
 		r.hold(c, rec.holding)
 		r.findMappings(c, t.offer, false)
 		r.findMappings(c, t.previous, false)

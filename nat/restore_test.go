@@ -158,6 +158,95 @@ func TestRestartKeepsGuard(t *testing.T) {
 	}
 }
 
+// TestCallEndsWithoutJournal: between a failed write and the next whole one there is no
+// journal, and what ends then had a record.
+func TestCallEndsWithoutJournal(t *testing.T) {
+	w := newWorld(t, nil)
+	j := newMemory()
+	w.engine.Keep(j)
+	w.call()
+	w.engine.Keep(nil)
+	w.send(phoneA, provider, byeA)
+	w.send(provider, phoneA, byeAnswerA)
+	w.wait(time.Minute)
+	*j = *newMemory()
+	w.engine.Keep(j)
+	if n := len(j.records); n > 2 { // the engine and its binding
+		t.Errorf("%d records are left", n)
+	}
+}
+
+// TestRestartForgetsInvite: a call whose INVITE is forgotten already leaves nothing in
+// the journal when it ends after a restart.
+func TestRestartForgetsInvite(t *testing.T) {
+	w := newWorld(t, nil)
+	j := newMemory()
+	w.engine.Keep(j)
+	w.call()
+	w.wait(transactionEnd + time.Second)
+	w.changes()
+	if did := w.restart(j, w.kernel.before); did.Calls != 1 || did.Transactions != 0 {
+		t.Errorf("taken over: %+v", did)
+	}
+	w.send(phoneA, provider, byeA)
+	w.send(provider, phoneA, byeAnswerA)
+	w.wait(time.Minute)
+	if n := len(j.records); n > 2 { // the engine and its binding
+		t.Errorf("%d records are left", n)
+	}
+}
+
+// TestRestartAmidBye: the process was killed when the end of a dialog was written down,
+// and not yet that its re-INVITE has nothing to bring back any more.
+func TestRestartAmidBye(t *testing.T) {
+	w := newWorld(t, nil)
+	j := newMemory()
+	w.engine.Keep(j)
+	w.call()
+	again := strings.NewReplacer("To: <sip:bob@example.org>\r", "To: <sip:bob@example.org>;tag=a6c85cf\r", "nashds8", "again",
+		"314159", "314161", "m=audio 4000", "m=audio 4100", "m=audio 6000", "m=audio 6100", "200 OK", "183 Session Progress")
+	w.send(phoneA, provider, []byte(again.Replace(string(inviteA))))
+	w.send(provider, phoneA, []byte(again.Replace(string(answerA))))
+	kept := false
+	for _, tr := range w.engine.transactions {
+		kept = kept || tr.previous != nil
+	}
+	if !kept {
+		t.Fatal("the re-INVITE has nothing to bring back")
+	}
+	for _, c := range w.engine.calls {
+		c.dialogs = nil
+		w.engine.touch(c)
+	}
+	w.engine.Tick()
+	w.changes()
+	w.restart(j, w.kernel.before)
+	refused := strings.NewReplacer("183 Session Progress", "488 Not Acceptable Here").Replace(again.Replace(string(answerA)))
+	w.send(provider, phoneA, []byte(refused))
+	w.wait(time.Minute)
+	if _, n := w.engine.Stats(); n.Mappings != 0 || n.Calls != 0 {
+		t.Errorf("left: %+v", n)
+	}
+}
+
+// TestOtherVersion: records of another version may mean anything, and none of them counts.
+func TestOtherVersion(t *testing.T) {
+	w := newWorld(t, nil)
+	j := newMemory()
+	w.engine.Keep(j)
+	w.call()
+	w.changes()
+	for _, record := range j.records {
+		if record[0] == recordEngine {
+			record[1]++
+		}
+	}
+	all := len(j.records)
+	if did := w.restart(j, w.kernel.before); did.Unreadable != all || did.Calls+did.Transactions+did.Bindings != 0 {
+		t.Errorf("of %d records: %+v", all, did)
+	}
+}
+
 // TestOrphans: a stream that no call holds ends within seconds, unless it carries
 // packets or the journal has holes.
 func TestOrphans(t *testing.T) {
