@@ -130,13 +130,18 @@ func (p *Process) read(r *os.File) {
 		if err != nil {
 			break
 		}
-		p.gate.Lock()
-		p.gate.Unlock()
+		p.pass()
 	}
 	r.Close()
 	p.log.Close()
 	<-waited
 	close(p.exited)
+}
+
+// pass returns when the output is read.
+func (p *Process) pass() {
+	p.gate.Lock()
+	defer p.gate.Unlock()
 }
 
 // Log is everything the process has written.
