@@ -4,11 +4,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
-	"os"
-	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -120,54 +117,4 @@ func (c *Capture) withoutFloods() error {
 		return fmt.Errorf("%s capture: filter: %w", c.Name, err)
 	}
 	return nil
-}
-
-// Slow lets the daemon compute for so much of the time only, until stop is called, as if
-// the machine were that much slower. It does so by signals, which every kernel has.
-func (d *Daemon) Slow(share float64) (stop func()) {
-	const period = 10 * time.Millisecond
-	quit, done := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(done)
-		defer d.Signal(syscall.SIGCONT)
-		for {
-			d.Signal(syscall.SIGSTOP)
-			time.Sleep(time.Duration((1 - share) * float64(period)))
-			d.Signal(syscall.SIGCONT)
-			select {
-			case <-quit:
-				return
-			case <-time.After(time.Duration(share * float64(period))):
-			}
-		}
-	}()
-	var once sync.Once
-	stop = func() { once.Do(func() { close(quit); <-done }) }
-	d.host.lab.T.Cleanup(stop)
-	return stop
-}
-
-// Memory is what the daemon has in memory now, and what it has had at most, in bytes.
-func (d *Daemon) Memory() (now, peak int) {
-	d.host.lab.T.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", d.Cmd.Process.Pid))
-	if err != nil {
-		d.host.lab.T.Fatalf("the daemon's memory: %v", err)
-	}
-	return kilobytes(string(text), "VmRSS:"), kilobytes(string(text), "VmHWM:")
-}
-
-// ForgetPeak has Memory's peak begin anew (proc(5), clear_refs).
-func (d *Daemon) ForgetPeak() error {
-	return os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", d.Cmd.Process.Pid), []byte("5"), 0)
-}
-
-// kilobytes finds a line of proc's status, in bytes.
-func kilobytes(text, name string) (n int) {
-	for line := range strings.Lines(text) {
-		if _, err := fmt.Sscanf(line, name+" %d kB", &n); err == nil {
-			return n << 10
-		}
-	}
-	return 0
 }

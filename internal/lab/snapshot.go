@@ -3,7 +3,6 @@ package lab
 import (
 	"fmt"
 	"net/netip"
-	"os"
 	"slices"
 	"strings"
 )
@@ -13,8 +12,8 @@ import (
 type Snapshot struct {
 	open   map[string]bool // elements, expectations, anchors, and flows from outside to inside
 	queues map[int]Queue
-	memory int64 // resident, in bytes
-	files  int   // descriptors of the daemon
+	memory int // resident, in bytes
+	files  int // descriptors of the daemon
 }
 
 // maxGrowth is by how much the daemon's memory may differ between two snapshots: what
@@ -55,17 +54,8 @@ func (l *Lab) Snapshot() *Snapshot {
 	for _, q := range l.Queues() {
 		s.queues[q.Number] = q
 	}
-	proc := fmt.Sprintf("/proc/%d/", l.daemon.Cmd.Process.Pid)
-	var total, resident int64
-	if text, err := os.ReadFile(proc + "statm"); err == nil {
-		fmt.Sscan(string(text), &total, &resident)
-	}
-	s.memory = resident * int64(os.Getpagesize())
-	files, err := os.ReadDir(proc + "fd")
-	if err != nil {
-		l.T.Errorf("the daemon's files: %v", err)
-	}
-	s.files = len(files)
+	s.memory, _ = l.daemon.Memory()
+	s.files = l.daemon.OpenFiles()
 	return s
 }
 

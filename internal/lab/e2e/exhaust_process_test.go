@@ -2,8 +2,6 @@ package e2e
 
 import (
 	"fmt"
-	"os"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -58,12 +56,12 @@ func TestNoDescriptorForTCP(t *testing.T) {
 	daemon.WaitLine(`cannot accept TCP connections.*too many open files`, lab.Moment())
 	daemon.WaitLine(`a TCP connection cannot be accepted.*too many open files`, lab.Moment())
 	d.connect()
-	begun, before := time.Now(), processorTime(t, daemon)
+	begun, before := time.Now(), daemon.CPUTime()
 	for time.Since(begun) < 500*time.Millisecond {
 		d.talk() // which is the kernel's work
 	}
 	d.hangUp(d.bob, d.alice)
-	if used, in := processorTime(t, daemon)-before, time.Since(begun); used > in/2 {
+	if used, in := daemon.CPUTime()-before, time.Since(begun); used > in/2 {
 		t.Errorf("the daemon has used %v of the processor in %v", used, in)
 	}
 	for _, line := range []string{"cannot accept TCP connections", "a TCP connection cannot be accepted"} {
@@ -98,20 +96,6 @@ func noDescriptors(t *testing.T, daemon *lab.Daemon) (restore func()) {
 			t.Fatal(err)
 		}
 	}
-}
-
-// processorTime is what a process has used of the processor.
-func processorTime(t *testing.T, p *lab.Daemon) time.Duration {
-	t.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.Cmd.Process.Pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, rest, _ := strings.Cut(string(text), ") ")
-	fields := strings.Fields(rest) // from the third one on, proc_pid_stat(5)
-	user, _ := strconv.Atoi(fields[14-3])
-	system, _ := strconv.Atoi(fields[15-3])
-	return time.Duration(user+system) * 10 * time.Millisecond // USER_HZ
 }
 
 // TestClockSet: the machine's clock is set by decades, forth and back, during a call and

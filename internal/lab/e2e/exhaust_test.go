@@ -7,10 +7,12 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
+	"sipnatd/conntrack"
 	"sipnatd/internal/lab"
 )
 
@@ -88,6 +90,38 @@ func TestNoPortLeftProxy(t *testing.T) {
 	second.hangUp(second.alice, second.bob)
 }
 
+// TestExpectationTableFull: the kernel takes no more expectations. The log says
+// what to do about it, and calls go on as far as they can without: media comes
+// in as soon as the phone has sent some.
+func TestExpectationTableFull(t *testing.T) {
+	t.Parallel()
+	d := strangers(t, lab.Options{Firewall: lab.Firewall{Backend: lab.Nftables}})
+	if !d.NAT() {
+		t.Skip("there are no expectations")
+	}
+	daemon := d.StartDaemon()
+	d.register()
+	fill(d.Lab)
+	d.invite(d.alice.sdp())
+	d.reply(200, d.bob.sdp())
+	d.ack()
+	daemon.WaitLine(`nf_conntrack_expect_max`, lab.Moment())
+	if n := strings.Count(daemon.Log(), "refused"); n != 1 {
+		t.Errorf("the refusal is reported %d times:\n%s", n, daemon.Log())
+	}
+	d.alice.rtp.SendRTP(d.alice.peer.RTP, 1)
+	d.alice.rtp.RTCP.SendRTCP(d.alice.peer.RTCP)
+	d.bob.rtp.Expect(d.announced(), 1)
+	d.bob.rtp.RTCP.Expect(d.bob.peer.RTCP, 1)
+	d.talk()
+	d.bye(d.alice, d.bob)
+	closed := d.Until(lab.Patience(lab.CloseTime), func() bool { return len(d.Streams()) == 0 })
+	if !closed {
+		t.Errorf("not closed: %v", d.Streams())
+	}
+	d.CheckSilent(d.bob.rtp.Socket, d.announced())
+}
+
 // TestExpectationsAgain: the calls that begin when the expectation table has room again
 // have expectations.
 func TestExpectationsAgain(t *testing.T) {
@@ -111,6 +145,29 @@ func TestExpectationsAgain(t *testing.T) {
 	d.ack()
 	d.talk()
 	d.bye(d.alice, d.bob)
+}
+
+// fill makes expectations in the firewall until it takes no more.
+func fill(l *lab.Lab) {
+	l.T.Helper()
+	err := l.FW.Do(func() error {
+		c, err := conntrack.Open(conntrack.Options{})
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		var b conntrack.Batch
+		for port := uint16(10000); port < 60000; port++ {
+			b.OpenAnchor(netip.AddrPortFrom(netip.MustParseAddr("192.0.2.200"), port), time.Hour)
+			if b.Len() == 128 && c.Commit(&b) != nil {
+				return nil
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		l.T.Fatalf("%v", err)
+	}
 }
 
 // TestNoDescriptorLeft: a daemon that can open no file any more serves calls all the

@@ -141,11 +141,11 @@ func loadProxy(t *testing.T, tcp bool) {
 	phones.SIPp(options(lab.SIPpOptions{
 		Scenario: register, Remote: l.FW.At(5060), Port: 5070, Calls: loadPhones, Rate: 200,
 	})).WaitCalls(lab.Moment() * 2)
-	registered := residentMemory(t, d)
+	registered, _ := d.Memory()
 
 	phones.SIPp(options(lab.SIPpOptions{Scenario: "uas", Calls: calls, Media: 30000}))
 	provider.SIPp(options(lab.SIPpOptions{Scenario: "uas", Calls: calls, Media: 30000}))
-	start, before := time.Now(), cpuTime(t, d)
+	start, before := time.Now(), d.CPUTime()
 	all := []*lab.SIPp{
 		phones.SIPp(options(lab.SIPpOptions{
 			Scenario: register, Remote: l.FW.At(5060), Port: 5070, Calls: refreshes,
@@ -160,31 +160,16 @@ func loadProxy(t *testing.T, tcp bool) {
 			Port: 5080, Calls: calls, Rate: loadCalls / 2, Media: 20000,
 		})),
 	}
-	var peak int64
-	ended := make(chan struct{})
-	sampled := make(chan struct{})
-	go func() {
-		defer close(sampled)
-		for {
-			peak = max(peak, residentMemory(t, d))
-			select {
-			case <-ended:
-				return
-			case <-time.After(time.Second):
-			}
-		}
-	}()
 	for _, s := range all {
 		s.WaitCalls(duration + time.Minute)
 	}
-	wall, cpu := time.Since(start), cpuTime(t, d)-before
-	close(ended)
-	<-sampled
+	wall, cpu := time.Since(start), d.CPUTime()-before
+	_, peak := d.Memory()
 
 	cores := cpu.Seconds() / wall.Seconds()
 	t.Logf("%d phones, %d registrations and %d calls in %v: %.3f cores (%v), %.1f MiB registered, %.1f MiB at most",
 		loadPhones, refreshes, 2*calls, wall.Round(time.Second), cores, cpu,
-		float64(registered)/(1<<20), float64(peak)/(1<<20))
+		mebibytes(registered), mebibytes(peak))
 	if cores > loadCores {
 		t.Errorf("%.3f cores, more than %v", cores, loadCores)
 	}
@@ -192,35 +177,4 @@ func loadProxy(t *testing.T, tcp bool) {
 		t.Errorf("%d bytes of memory, more than %d", peak, loadMemory)
 	}
 	l.WaitClosed()
-}
-
-// residentMemory is what the daemon has in memory, in bytes.
-func residentMemory(t lab.TB, d *lab.Daemon) int64 {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", d.Cmd.Process.Pid))
-	fields := strings.Fields(string(text))
-	if err != nil || len(fields) < 2 {
-		t.Errorf("the daemon's memory: %q, %v", text, err)
-		return 0
-	}
-	pages, _ := strconv.ParseInt(fields[1], 10, 64)
-	return pages * int64(os.Getpagesize())
-}
-
-// cpuTime is the time that the daemon has computed, in user space and the kernel.
-func cpuTime(t lab.TB, d *lab.Daemon) time.Duration {
-	t.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", d.Cmd.Process.Pid))
-	if err != nil {
-		t.Fatalf("%v", err)
-	}
-	// proc(5): utime and stime are the 14th and 15th fields, in ticks of 10 ms. The
-	// second one, the name, may contain blanks.
-	_, rest, _ := strings.Cut(string(text), ") ")
-	fields := strings.Fields(rest)
-	if len(fields) < 13 {
-		t.Fatalf("%q", text)
-	}
-	user, _ := strconv.ParseInt(fields[11], 10, 64)
-	system, _ := strconv.ParseInt(fields[12], 10, 64)
-	return time.Duration(user+system) * 10 * time.Millisecond
 }

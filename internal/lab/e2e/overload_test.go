@@ -102,7 +102,7 @@ func TestOverload(t *testing.T) {
 	}
 }
 
-// flood makes the packets of the attack.
+// packet makes the packets of the attack.
 func (a attack) packet() lab.FloodPacket {
 	garbage := make([]byte, 600)
 	for i := range garbage {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -70,19 +69,9 @@ func (s *soak) look() soakFigures {
 		}
 	}
 	f["heap kB"] = f["heap"] >> 10
-	proc := fmt.Sprintf("/proc/%d/", s.daemon.Cmd.Process.Pid)
-	status, err := os.ReadFile(proc + "status")
-	if err != nil {
-		s.T.Fatalf("%v", err)
-	}
-	for _, m := range regexp.MustCompile(`(VmRSS|VmHWM):\s+(\d+) kB`).FindAllSubmatch(status, -1) {
-		f[string(m[1])+" kB"], _ = strconv.Atoi(string(m[2]))
-	}
-	files, err := os.ReadDir(proc + "fd")
-	if err != nil {
-		s.T.Fatalf("%v", err)
-	}
-	f["files"] = len(files)
+	memory, peak := s.daemon.Memory()
+	f["VmRSS kB"], f["VmHWM kB"] = memory>>10, peak>>10
+	f["files"] = s.daemon.OpenFiles()
 	journals, _ := os.ReadDir(filepath.Join(s.Dir, "state"))
 	for _, j := range journals {
 		if info, err := j.Info(); err == nil {

@@ -371,7 +371,7 @@ func (s *soak) inflict(turn int) {
 	s.T.Helper()
 	s.judgeWire(false)
 	restart := func(end func(*lab.Daemon)) {
-		s.cpu += cpuTime(s.T, s.daemon)
+		s.cpu += s.daemon.CPUTime()
 		end(s.daemon)
 		s.daemon = s.StartProxy(s.config...)
 	}
@@ -406,4 +406,4 @@ func (s *soak) judgeWire(away bool) {
 }
 
 // cpuTime is the time that all daemons have computed.
-func (s *soak) cpuTime() time.Duration { return s.cpu + cpuTime(s.T, s.daemon) }
+func (s *soak) cpuTime() time.Duration { return s.cpu + s.daemon.CPUTime() }
