@@ -324,12 +324,7 @@ func TestStandards(t *testing.T) {
 		t.Fatal("the README has no section Standards")
 	}
 	table, _, _ = strings.Cut(table, "\n## ")
-	var tests strings.Builder
-	for _, file := range goFiles(t, func(name string) bool { return strings.HasSuffix(name, "_test.go") }) {
-		text, err := os.ReadFile(file)
-		must(t, err)
-		tests.Write(text)
-	}
+	tests := allTests(t)
 	rows := 0
 	for row := range strings.Lines(table) {
 		columns := strings.Split(strings.Trim(strings.TrimSpace(row), "|"), "|")
@@ -347,7 +342,7 @@ func TestStandards(t *testing.T) {
 					if _, err := os.Stat(filepath.Join(top, "nat/testdata", filepath.Base(name))); err != nil {
 						t.Error(err)
 					}
-				} else if !strings.Contains(tests.String(), "func "+name+"(") {
+				} else if !strings.Contains(tests, "func "+name+"(") {
 					t.Errorf("there is no test %s", name)
 				}
 			}
@@ -356,6 +351,18 @@ func TestStandards(t *testing.T) {
 	if rows < 10 {
 		t.Errorf("%d rows", rows)
 	}
+}
+
+// allTests is the source of all tests.
+func allTests(t *testing.T) string {
+	t.Helper()
+	var tests strings.Builder
+	for _, file := range goFiles(t, func(name string) bool { return strings.HasSuffix(name, "_test.go") }) {
+		text, err := os.ReadFile(file)
+		must(t, err)
+		tests.Write(text)
+	}
+	return tests.String()
 }
 
 // The messages that docs/troubleshooting.md explains are those of the program.
@@ -375,12 +382,7 @@ func TestTroubleshooting(t *testing.T) {
 
 // The tests that docs/security.md names for its rules exist.
 func TestSecurity(t *testing.T) {
-	var tests strings.Builder
-	for _, file := range goFiles(t, func(name string) bool { return strings.HasSuffix(name, "_test.go") }) {
-		text, err := os.ReadFile(file)
-		must(t, err)
-		tests.Write(text)
-	}
+	tests := allTests(t)
 	rows := 0
 	for row := range strings.Lines(document(t, "docs/security.md")) {
 		columns := strings.Split(strings.Trim(strings.TrimSpace(row), "|"), "|")
@@ -389,7 +391,7 @@ func TestSecurity(t *testing.T) {
 		}
 		rows++
 		for name := range strings.SplitSeq(columns[2], ",") {
-			if name = strings.TrimSpace(name); !strings.Contains(tests.String(), "func "+name+"(") {
+			if name = strings.TrimSpace(name); !strings.Contains(tests, "func "+name+"(") {
 				t.Errorf("there is no test %s", name)
 			}
 		}
