@@ -57,8 +57,9 @@ func clientKey(dst []byte, m *sipmsg.Message) []byte {
 }
 
 // Send sends a request, which becomes the transaction's, and hands what becomes of it
-// to user. The branch of its topmost Via must be one that no other has. An ACK is not
-// a transaction: give it to the Sender.
+// to user. The branch of its topmost Via must be one that no other has, but for the same
+// request that has had its answer before: responses are the later one's then. An ACK is
+// not a transaction: give it to the Sender.
 //
 // An error means that there is no transaction. user is not called before Send returns.
 func (l *Layer) Send(to transport.Hop, request []byte, user ClientUser) (*Client, error) {
@@ -195,7 +196,9 @@ func (c *Client) end() {
 	c.state = terminated
 	c.alarm.stop()
 	c.ack = nil
-	delete(c.layer.clients, c.key)
+	if c.layer.clients[c.key] == c { // else the same request was sent once more
+		delete(c.layer.clients, c.key)
+	}
 	c.layer.sent -= c.size
 }
 

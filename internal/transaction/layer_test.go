@@ -136,6 +136,25 @@ const (
 
 func at(second float64, what string) string { return fmt.Sprintf("%g %s", second, what) }
 
+// TestClientAgain: a request that its sender repeats when it has its answer already is
+// sent on with the same branch, and is answered though the transaction before it ends.
+func TestClientAgain(t *testing.T) {
+	in(t, Limits{}, func(w *world) {
+		w.send(transport.UDP, "OPTIONS")
+		w.arrive(transport.UDP, "200 OK", "OPTIONS")
+		w.wait(T4 - T1/2)
+		w.send(transport.UDP, "OPTIONS")
+		w.wait(3 * T1 / 4)
+		w.arrive(transport.UDP, "200 OK", "OPTIONS")
+		w.expect(at(0, option), "0 response 200", at(4.75, option), "5.125 response 200")
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if s := w.layer.Stats(); s.Strays != 0 {
+			t.Errorf("%d strays", s.Strays)
+		}
+	})
+}
+
 // TestClientInvite: Timers A and B, D and M (RFC 3261 section 17.1.1, RFC 6026).
 func TestClientInvite(t *testing.T) {
 	t.Run("no answer", func(t *testing.T) {
