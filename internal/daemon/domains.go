@@ -25,6 +25,11 @@ func (d *domains) Adopt(domain string, server netip.Addr) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.servers == nil || len(d.servers) >= maxDomains {
+		for old := range d.servers {
+			if d.journal != nil {
+				d.journal.Delete(domainKey(old))
+			}
+		}
 		d.servers = make(map[string]netip.Addr)
 	}
 	d.servers[domain] = server
@@ -55,9 +60,13 @@ func (d *domains) put(domain string, server netip.Addr) {
 	if !server.Is4() {
 		return // the announced one is never another
 	}
+	d.journal.Put(domainKey(domain), append(append([]byte{recordDomain}, server.AsSlice()...), domain...))
+}
+
+func domainKey(domain string) uint64 {
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(domain)) // never fails
-	d.journal.Put(domainKeys|h.Sum64(), append(append([]byte{recordDomain}, server.AsSlice()...), domain...))
+	return domainKeys | h.Sum64()
 }
 
 // restore takes over the record of an earlier process, if it is that of a domain.
@@ -69,6 +78,9 @@ func (d *domains) restore(record []byte) bool {
 	defer d.mu.Unlock()
 	if d.servers == nil {
 		d.servers = make(map[string]netip.Addr)
+	}
+	if len(d.servers) >= maxDomains {
+		return true
 	}
 	d.servers[string(record[5:])] = netip.AddrFrom4([4]byte(record[1:5]))
 	return true
