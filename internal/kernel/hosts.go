@@ -12,6 +12,9 @@ const (
 
 	// maxHosts bounds the hosts that are known so.
 	maxHosts = 4096
+
+	// hostsEvery is how often it is looked whether there is room again.
+	hostsEvery = time.Minute
 )
 
 // Know exempts a host outside from the limits on strangers for an hour at least: somebody
@@ -25,6 +28,10 @@ func (k *Kernel) Know(host netip.Addr) error {
 		return nil
 	}
 	if !there && len(k.hosts) >= maxHosts {
+		if now.Sub(k.hostsRead) < hostsEvery {
+			return nil
+		}
+		k.hostsRead = now
 		for old, until := range k.hosts {
 			if until.Before(now) {
 				delete(k.hosts, old)

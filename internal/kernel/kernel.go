@@ -52,16 +52,17 @@ type Kernel struct {
 	track  Tracker
 	log    *slog.Logger
 
-	mu       sync.Mutex
-	public   map[netip.AddrPort]*entry
-	inside   map[netip.AddrPort]*entry
-	strays   map[conntrack.Tuple]*entry // whose flow it is, though it has neither endpoint
-	homes    map[netip.Addr]bool        // addresses that a public endpoint has had
-	hosts    map[netip.Addr]time.Time   // whom Know has made known, and until when
-	closing  []*entry                   // in the order in which their guards end
-	elements nft.Batch
-	anchors  conntrack.Batch
-	forwards forwards
+	mu        sync.Mutex
+	public    map[netip.AddrPort]*entry
+	inside    map[netip.AddrPort]*entry
+	strays    map[conntrack.Tuple]*entry // whose flow it is, though it has neither endpoint
+	homes     map[netip.Addr]bool        // addresses that a public endpoint has had
+	hosts     map[netip.Addr]time.Time   // whom Know has made known, and until when
+	hostsRead time.Time                  // when they were last found to be too many
+	closing   []*entry                   // in the order in which their guards end
+	elements  nft.Batch
+	anchors   conntrack.Batch
+	forwards  forwards
 
 	losses    uint64 // of events
 	searches  uint64 // begun
