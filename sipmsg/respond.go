@@ -92,10 +92,10 @@ func StatusText(status int) string {
 		return "Loop Detected"
 	case 483:
 		return "Too Many Hops"
-	case 488:
-		return "Not Acceptable Here"
 	case 487:
 		return "Request Terminated"
+	case 488:
+		return "Not Acceptable Here"
 	case 500:
 		return "Server Internal Error"
 	case 503:

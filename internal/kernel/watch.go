@@ -289,8 +289,8 @@ func (k *Kernel) tick(now time.Time) (sweep bool) {
 	return sweep
 }
 
-// serve has SIP wait for the daemon, or for the next one, though it may bypass the
-// queue.
+// serve has SIP wait for the daemon, or for the next one, where there is something that
+// would not: see [nft.Batch.Serve].
 func (k *Kernel) serve(now time.Time) {
 	if !k.config.Awaited() || now.Sub(k.served) < nft.ServingRenewal {
 		return
