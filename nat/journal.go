@@ -7,7 +7,7 @@ import "github.com/dchest/siphash"
 // for. The engine calls it with its lock held.
 type Journal interface {
 	// Put notes a record under its key, in the place of what was there. The bytes
-	// belong to the engine.
+	// belong to the caller.
 	Put(key uint64, record []byte)
 	// Delete takes a record out.
 	Delete(key uint64)

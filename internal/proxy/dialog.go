@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/dchest/siphash"
+
+	"sipnatd/nat"
 )
 
 const (
@@ -41,8 +43,8 @@ type dialogs struct {
 	list   map[uint64]*dialog
 	of     map[netip.Addr]int // how many a phone has
 
-	journal Journal // nil: there is none
-	record  []byte  // the last one, reused
+	journal nat.Journal // nil: there is none
+	record  []byte      // the last one, reused
 	began   time.Time
 }
 

@@ -7,19 +7,9 @@ import (
 	"time"
 
 	"github.com/dchest/siphash"
-)
 
-// Journal keeps what a later process must know, as [nat.Journal] does for the engine.
-type Journal interface {
-	// Put notes a record under its key, in the place of what was there. The bytes
-	// belong to the caller.
-	Put(key uint64, record []byte)
-	// Delete takes a record out.
-	Delete(key uint64)
-	// Flush returns when all that was noted outlives the process. Its error is for the
-	// Journal to report.
-	Flush() error
-}
+	"sipnatd/nat"
+)
 
 // Records of the journal begin with what they are of. Dialogs are kept under the key
 // that they have here, the secret of that under 0.
@@ -64,7 +54,7 @@ func (p *Proxy) Restore(key uint64, record []byte, shift time.Duration) bool {
 
 // Keep gives the proxy its journal, and writes all that it has to it. With nil there is
 // none.
-func (p *Proxy) Keep(j Journal) {
+func (p *Proxy) Keep(j nat.Journal) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	d := &p.dialogs

@@ -4,7 +4,7 @@ import (
 	"slices"
 	"time"
 
-	"sipnatd/internal/proxy"
+	"sipnatd/nat"
 )
 
 // A record of the journal is what the file has of the same: a contact, a token with its
@@ -44,7 +44,7 @@ func (r *Registrar) Resume(whole bool) (contacts, tokens int) {
 
 // Keep gives the registrar its journal, and writes all that it has to it. With nil there
 // is none.
-func (r *Registrar) Keep(j proxy.Journal) {
+func (r *Registrar) Keep(j nat.Journal) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.journal, r.lastKey = j, 0

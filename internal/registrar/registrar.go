@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"sipnatd/internal/proxy"
+	"sipnatd/nat"
 )
 
 // Config is what a Registrar is told. [Registrar.Configure] replaces it as a whole.
@@ -95,7 +96,7 @@ type Registrar struct {
 
 	store store
 
-	journal proxy.Journal // nil: there is none
+	journal nat.Journal   // nil: there is none
 	lastKey uint64        // of it
 	record  []byte        // the last one, reused
 	backlog []byte        // records for Resume
