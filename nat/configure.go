@@ -38,6 +38,7 @@ func (e *Engine) Configure(cfg Config) {
 	}
 	if old.Announced != e.cfg.Announced {
 		e.retire(old.Announced)
+		e.touch(e)
 	}
 	if old.MediaAny != e.cfg.MediaAny {
 		for _, m := range e.mappings {

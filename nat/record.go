@@ -16,7 +16,7 @@ import (
 const recordVersion = 1
 
 const (
-	recordEngine      = 'e' // version, the key of the hashes, announced addresses of before
+	recordEngine      = 'e' // version, the key of the hashes, announced addresses
 	recordBinding     = 'b'
 	recordCall        = 'c' // with its dialogs and their sessions
 	recordTransaction = 't' // with its offer, if it is one of a call
@@ -189,7 +189,11 @@ func (e *Engine) appendRecord(_ *Engine, to []byte) []byte {
 	w.number(recordVersion)
 	w.fixed(e.secret[0])
 	w.fixed(e.secret[1])
-	w.addrs(e.formerly)
+	announced := e.formerly
+	if a := e.cfg.Announced; a.IsValid() && !slices.Contains(announced, a) { // the next process may announce another
+		announced = append(slices.Clip(announced), a)
+	}
+	w.addrs(announced)
 	return w
 }
 

@@ -229,6 +229,30 @@ func TestRestartAmidBye(t *testing.T) {
 	}
 }
 
+// TestRestartAnnounces: the process announces another address than the one before it, as
+// where a name has got another one meanwhile. What was announced is understood.
+func TestRestartAnnounces(t *testing.T) {
+	first := netip.MustParseAddr("198.51.100.200")
+	for _, late := range []bool{false, true} { // the name was looked up later on
+		w := newWorld(t, func(c *Config) {
+			if !late {
+				c.Announced = first
+			}
+		})
+		j := newMemory()
+		w.engine.Keep(j)
+		w.configure(func(c *Config) { c.Announced = first })
+		w.call()
+		w.changes()
+		w.cfg.Announced = netip.MustParseAddr("198.51.100.201")
+		w.restart(j, w.kernel.before)
+		got := w.send(provider, phoneA, []byte(strings.Replace(string(pingIn), "OPTIONS sip:alice@203.0.113.1:5060", "OPTIONS sip:alice@198.51.100.200:5060", 1)))
+		if !bytes.HasPrefix(got, []byte("OPTIONS sip:alice@10.0.0.10:5060 ")) {
+			t.Errorf("late %v: arrives as\n%s", late, got)
+		}
+	}
+}
+
 // TestOtherVersion: records of another version may mean anything, and none of them counts.
 func TestOtherVersion(t *testing.T) {
 	w := newWorld(t, nil)
