@@ -2,8 +2,6 @@ package e2e
 
 import (
 	"encoding/binary"
-	"net/netip"
-	"syscall"
 	"testing"
 	"time"
 
@@ -101,53 +99,6 @@ func TestFirewallReload(t *testing.T) {
 	d.talk() // through the table's own work
 	d.hangUp(d.bob, d.alice)
 	d.incoming().call()
-}
-
-// TestMediaInTheGap: media begins while the table is away. The flows that it has
-// got then are wrong for ever, unless the repair deletes them.
-func TestMediaInTheGap(t *testing.T) {
-	t.Parallel()
-	d := strangers(t, lab.Options{Firewall: lab.Firewall{Backend: lab.Nftables,
-		// A firewall that lets it in to itself, so that the flow is confirmed.
-		Extra: "add rule inet firewall input udp dport 1024-65535 accept\n"}})
-	if !d.NAT() {
-		t.Skip("there is no table")
-	}
-	daemon := d.StartDaemon()
-	d.register()
-	d.invite(d.alice.sdp())
-	d.reply(200, d.bob.sdp())
-	d.ack()
-	daemon.Signal(syscall.SIGSTOP) // makes the gap as long as it takes
-	reload(d.Lab)
-	mark := d.Wire.Mark()
-	for _, s := range []*side{d.alice, d.bob} {
-		s.rtp.SendRTP(s.peer.RTP, 3)
-		s.rtp.RTCP.SendRTCP(s.peer.RTCP)
-	}
-	if err := d.Wire.Wait(mark, lab.Moment(), func(ps []*lab.Packet) bool { return len(ps) >= 8 }); err != nil {
-		t.Fatal(err)
-	}
-	// Bob's socket has what came by the masquerade: none of it comes up later.
-	d.bob.rtp.Expect(netip.AddrPort{}, 3)
-	d.bob.rtp.RTCP.Expect(netip.AddrPort{}, 1)
-	wrong := func() (n int) {
-		for _, f := range d.Conntracks() {
-			if f.Orig.Src == d.alice.rtp.Addr && f.Reply.Dst != d.announced() || f.Orig.Dst == d.announced() && f.Reply.Src == d.announced() {
-				n++
-			}
-		}
-		return n
-	}
-	if wrong() != 2 {
-		t.Fatalf("%d wrong flows of RTP instead of 2:\n%v", wrong(), d.StillOpen())
-	}
-	daemon.Signal(syscall.SIGCONT)
-	if !d.Until(lab.Patience(2*repairTime), func() bool { return wrong() == 0 && len(d.Streams()) == 2 }) {
-		t.Fatalf("%d wrong flows are left:\n%v", wrong(), d.StillOpen())
-	}
-	d.talk()
-	d.hangUp(d.alice, d.bob)
 }
 
 // TestRestart: the daemon ends, or crashes, and comes back while a call is on. No
