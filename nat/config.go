@@ -66,8 +66,8 @@ type Networks interface {
 }
 
 // Limits bound what hosts can make the engine remember and open. Zero values
-// are replaced by the defaults. With all of them reached the engine takes some 70 MiB:
-// 3 KiB for a call with its media, 1 KiB for a transaction or a binding.
+// are replaced by the defaults. With all of them reached the engine takes some 50 MiB:
+// 3 KiB for a call with its media, 1 KiB at most for a transaction or a binding.
 type Limits struct {
 	Bindings         int // in all; default 8192
 	BindingsPerHost  int // default 256

@@ -19,7 +19,6 @@ type Stats struct {
 	PortsExhausted uint64
 	LimitRefusals  uint64
 	KernelErrors   uint64
-	JournalErrors  uint64
 
 	// NotSIP counts by sipmsg.Reason what passed untouched.
 	NotSIP [sipmsg.Reasons]uint64

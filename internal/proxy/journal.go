@@ -11,8 +11,8 @@ import (
 	"sipnatd/nat"
 )
 
-// Records of the journal begin with what they are of. Dialogs are kept under the key
-// that they have here, the secret of that under 0.
+// Records of the journal begin with what they are of. Dialogs and INVITEs are kept under
+// the keys that they have here, the secret of these under 0.
 const (
 	recordSecret = 's'
 	recordDialog = 'd'
@@ -41,8 +41,7 @@ func (p *Proxy) Restore(key uint64, record []byte, shift time.Duration) bool {
 			d.add(key, x)
 		}
 		return true
-	}
-	if len(record) > 0 && record[0] == recordInvite {
+	case len(record) > 0 && record[0] == recordInvite:
 		r := readInvite(record[1:], shift)
 		if r != nil && time.Since(r.began) < timerC {
 			p.pending.left = append(p.pending.left, r)

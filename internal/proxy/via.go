@@ -104,8 +104,7 @@ func (p *Proxy) hash(text []byte) uint64 {
 	return siphash.Hash(p.dialogs.secret[0], p.dialogs.secret[1], text)
 }
 
-// appendVia appends our Via header line for a request that goes from a face over a
-// transport.
+// appendVia appends our Via header line for the request of a branch.
 func (b *branch) appendVia(dst []byte) []byte {
 	r, f := b.relay, b.face
 	dst = append(append(dst, "Via: SIP/2.0/"...), b.hop.Kind.String()...)

@@ -22,7 +22,7 @@ const lineIdle = 24 * time.Hour
 
 // line is a phone's contact that has a token, which stands for it outside.
 type line struct {
-	what     string // key of lines.byKey
+	name     string // its URI and phone: key of lines.byKey
 	token    string
 	uri      []byte
 	hop      transport.Hop
@@ -119,11 +119,11 @@ func (r *Registrar) line(uri []byte, phone transport.Hop) *line {
 		r.tidy(addr)
 		return nil
 	}
-	l := &line{what: string(s.buf), token: s.token(s.buf), hop: phone, used: now}
+	l := &line{name: string(s.buf), token: s.token(s.buf), hop: phone, used: now}
 	if s.byToken[l.token] != nil {
 		return nil // of 2**80 tokens
 	}
-	l.uri = []byte(l.what)[:len(uri):len(uri)]
+	l.uri = []byte(l.name)[:len(uri):len(uri)]
 	r.addLine(l)
 	return l
 }
@@ -132,7 +132,7 @@ func (r *Registrar) addLine(l *line) {
 	s := &r.lines
 	l.index = len(s.list)
 	s.list = append(s.list, l)
-	s.byKey[l.what], s.byToken[l.token] = l, l
+	s.byKey[l.name], s.byToken[l.token] = l, l
 	r.hostOf(l.hop.Remote.Addr()).lines++
 	r.changed++
 	r.saveLine(l)
@@ -143,7 +143,7 @@ func (r *Registrar) removeLine(l *line) {
 	s.unlist(l)
 	s.accounts -= len(l.accounts)
 	l.accounts = nil
-	delete(s.byKey, l.what)
+	delete(s.byKey, l.name)
 	delete(s.byToken, l.token)
 	last := len(s.list) - 1
 	s.list[l.index] = s.list[last]
