@@ -13,6 +13,21 @@ func (l *Log) turn() {
 	l.buf = l.title.append(l.buf)
 }
 
+// copyOn copies as much as is due with this Flush: of the old file twice what is to be
+// written, at least. So when that file is done the other one is no larger than it was,
+// however large records are.
+func (l *Log) copyOn() error {
+	for end := l.copied + 2*int64(len(l.buf)); l.old > 0 && l.copied < l.old; {
+		if err := l.copySome(); err != nil {
+			return err
+		}
+		if l.copied >= end {
+			break
+		}
+	}
+	return nil
+}
+
 // copySome looks through the next piece of the old file and adds to the buffer what
 // still counts of it.
 func (l *Log) copySome() error {

@@ -13,7 +13,7 @@ import (
 const compactFrom = 64 << 10
 
 // copyAtOnce is how much of the old file, in bytes, one Flush looks through for records
-// that still count.
+// that still count, unless it has much to write itself.
 const copyAtOnce = 16 << 10
 
 // mostBuffered is how much, in bytes, is kept in memory of what an owner writes anew.
@@ -158,10 +158,8 @@ func (l *Log) flush() error {
 	if l.err != nil {
 		return l.err
 	}
-	if l.old > 0 {
-		if err := l.copySome(); err != nil {
-			return err
-		}
+	if err := l.copyOn(); err != nil {
+		return err
 	}
 	if err := l.write(); err != nil {
 		return err

@@ -339,3 +339,26 @@ func BenchmarkPutFlush(b *testing.B) {
 		}
 	}
 }
+
+// Whoever has large records written again and again does not make the files grow beyond
+// what counts.
+func TestCompactionKeepsUp(t *testing.T) {
+	l := begin(t, config(t), nil)
+	for i := range uint64(10000) {
+		l.Put(1000+i, []byte(strings.Repeat("x", 100)))
+	}
+	flush(t, l)
+	most := int64(0)
+	for i := range 1500 {
+		l.Put(1, []byte(fmt.Sprint(i, strings.Repeat("y", 60<<10))))
+		flush(t, l)
+		most = max(most, l.size)
+	}
+	if limit := 3 * l.live; most > limit {
+		t.Errorf("a file had %d bytes for %d that count", most, l.live)
+	}
+	found, c := understandFiles(t, l)
+	if c.Health != Whole || len(found) != 10001 || !strings.HasPrefix(found[1], "1499y") {
+		t.Errorf("%d records, %v", len(found), c)
+	}
+}
