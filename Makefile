@@ -7,6 +7,7 @@
 # make test-race  the end-to-end tests again, the daemon under the race detector; as root
 # make soak     calls come and go for SOAK (30m), and nothing may grow; as root
 # make fuzz-short  every fuzz target for FUZZTIME
+# make bench    how fast it is
 # make demo     a call through a firewall of namespaces, shown step by step; as root
 #
 # E2E_RUN=pattern chooses end-to-end tests, for "make test", "make test-vm" and

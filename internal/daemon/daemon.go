@@ -47,13 +47,14 @@ type Daemon struct {
 	lookUp    chan struct{} // asks for host_outbound to be looked up
 	firewall  chan struct{} // the firewall's rules may have changed
 
+	told map[string]bool // reportFirewall's: what is wrong with the firewall, as it was last looked at
+
 	mu        sync.Mutex // guards what follows; packets do not wait for it
 	cfg       *config.Config
 	announced netip.Addr                  // in place of the outside interface's own, if valid
 	hairpins  bool                        // some calls between two inside phones may go through the firewall
 	publics   map[netip.Addr]*outsideAddr // outside addresses that mappings may stand on
 	round     int                         // of renumber
-	told      map[string]bool             // what is wrong with the firewall, as it was last looked at
 	rewatch   context.CancelFunc          // has the configured interfaces watched anew
 }
 
