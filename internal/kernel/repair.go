@@ -274,6 +274,9 @@ func (k *Kernel) mend(now time.Time) {
 	}
 	n, err := k.renew(maps.Keys(k.missing), now)
 	clear(k.missing)
+	if n == 0 { // they have run out, with their mappings
+		return
+	}
 	pause, tell := k.anchorFight.repaired(now, mendBurst, mendPause)
 	if pause > 0 {
 		k.mendNext = now.Add(pause)

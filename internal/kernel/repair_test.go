@@ -93,6 +93,23 @@ func TestAnchorsGone(t *testing.T) {
 	}
 }
 
+// TestAnchorRunsOut: the kernel may forget an anchor whose mapping has run out before it is
+// told to, which is nobody's doing.
+func TestAnchorRunsOut(t *testing.T) {
+	k, _, track := newFake(t)
+	var log bytes.Buffer
+	k.log = slog.New(slog.NewTextHandler(&log, nil))
+	apply(t, k, nat.OpenStream)
+	now := time.Now()
+	k.mend(now) // looks at all of them once
+	track.batches = nil
+	k.Event(conntrack.Event{Anchor: public})
+	k.mend(now.Add(2 * time.Hour))
+	if len(track.batches) > 0 || log.Len() > 0 || len(k.missing) > 0 {
+		t.Errorf("renewed %q, told:\n%s", track.batches, &log)
+	}
+}
+
 // TestFight: what others do again and again is repaired with pauses, and told of now and
 // then, with how often it was.
 func TestFight(t *testing.T) {
