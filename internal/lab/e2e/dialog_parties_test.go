@@ -1,8 +1,10 @@
 package e2e
 
 import (
+	"encoding/binary"
 	"net/netip"
 	"testing"
+	"time"
 
 	"sipnatd/internal/lab"
 )
@@ -205,4 +207,50 @@ func (d *duo) streams() map[netip.AddrPort]bool {
 		open[public] = true
 	}
 	return open
+}
+
+// converse has both sides of a call send RTP in real time; the returned function
+// ends that, and reports whether each has heard every packet of the other, from
+// where it was told.
+func (d *duo) converse() (stop func()) { return d.converseEvery(5 * time.Millisecond) }
+
+// converseEvery is converse with a packet of RTP, each way, in an interval.
+func (d *duo) converseEvery(interval time.Duration) (stop func()) {
+	d.alice.rtp.Forget()
+	d.bob.rtp.Forget()
+	end := []func(){
+		d.alice.rtp.Stream(d.alice.peer.RTP, interval),
+		d.bob.rtp.Stream(d.bob.peer.RTP, interval),
+	}
+	return func() {
+		d.T.Helper()
+		for _, f := range end {
+			f()
+		}
+		for _, s := range []*side{d.alice, d.bob} {
+			// The kernel may change the order of two packets.
+			heard := make(map[int]bool) // by sequence number, the first one being 0
+			low, high := 0, -1
+			received := s.rtp.Received()
+			for _, p := range received {
+				if p.From != s.peer.RTP {
+					d.T.Errorf("%s hears %v, was told %v", s.User, p.From, s.peer.RTP)
+				}
+				n := int(int16(binary.BigEndian.Uint16(p.Payload[2:]) - binary.BigEndian.Uint16(received[0].Payload[2:])))
+				heard[n] = true
+				low, high = min(low, n), max(high, n)
+			}
+			if sent := high - low + 1; len(heard) < sent {
+				d.T.Errorf("%s has missed %d packets of %d", s.User, sent-len(heard), sent)
+			}
+		}
+	}
+}
+
+// audible waits until each side has heard some more of the other.
+func (d *duo) audible() {
+	d.T.Helper()
+	for _, s := range []*side{d.alice, d.bob} {
+		s.rtp.Expect(s.peer.RTP, len(s.rtp.Received())+20)
+	}
 }

@@ -3,6 +3,7 @@ package e2e
 import (
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -119,4 +120,63 @@ func lease(l *lab.Lab, set, key string) int {
 		}
 	}
 	return -1
+}
+
+// TestRegisterExpiresMax: registrars grant an hour, and phones read less: those that
+// register through the firewall, through its proxy, and with the firewall itself. A
+// reload changes that for the next answer.
+func TestRegisterExpiresMax(t *testing.T) {
+	t.Parallel()
+	l := proxied(t, lab.Options{})
+	daemon := l.StartProxy("register_expires_max = 100")
+	provider := l.Outside[0].Agent("provider", 5060)
+	through, by, own := l.Phones[0].Agent("alice", 5060), l.Phones[0].Agent("bob", 5062), l.Phones[0].Agent("carol", 5064)
+	granted := func(phone *lab.Agent, proxy netip.AddrPort, domain string) (contact, header string) {
+		t.Helper()
+		phone.Proxy, phone.Domain = proxy, domain
+		m := phone.Request("REGISTER", "sip:"+domain)
+		m.Set("Expires", "3600")
+		phone.Send(proxy, m)
+		if domain != "10.0.0.1" {
+			seen := provider.Recv(lab.Request("REGISTER"), lab.CallID(m.CallID()))
+			if got := seen.Get("Expires"); got != "3600" {
+				t.Errorf("%s: the registrar is asked for %s", phone.User, got)
+			}
+			provider.Reply(seen, 200, func(r *lab.Message) {
+				r.Add("Contact", "<sip:other@198.51.100.9>;expires=3000")
+				r.Add("Contact", seen.Get("Contact")+";expires=3600")
+				r.Add("Expires", "3600")
+			})
+		}
+		answer := phone.Recv(lab.Status(200, "REGISTER"), lab.CallID(m.CallID()))
+		for _, c := range answer.All("Contact") {
+			uri, seconds, _ := strings.Cut(c, ";expires=")
+			if strings.Contains(uri, "198.51.100.9") && seconds != "3000" {
+				t.Errorf("%s: another's contact is granted %s", phone.User, seconds)
+			} else if uri == phone.Contact {
+				contact = seconds
+			}
+		}
+		return contact, answer.Get("Expires")
+	}
+	check := func(want string) {
+		t.Helper()
+		for _, c := range []struct {
+			phone  *lab.Agent
+			proxy  netip.AddrPort
+			domain string
+		}{{through, provider.Addr, "203.0.113.10"}, {by, insideSIP, "203.0.113.10"}, {own, insideSIP, "10.0.0.1"}} {
+			if contact, header := granted(c.phone, c.proxy, c.domain); contact != want || header != want {
+				t.Errorf("%s reads %q in its Contact, and %q in Expires, want %s", c.phone.User, contact, header, want)
+			}
+		}
+	}
+	check("100")
+	if left := lease(l, "signalling", through.Addr.String()); left < 3500 {
+		t.Errorf("the binding lasts for %d s, the registrar has granted an hour", left)
+	}
+	configure(t, daemon, done, "register_expires_max = 20")
+	check("20")
+	configure(t, daemon, done)
+	check("3600")
 }
