@@ -3,6 +3,8 @@ package nat
 import (
 	"bytes"
 	"log/slog"
+	"maps"
+	"math/rand/v2"
 	"net/netip"
 	"path/filepath"
 	"slices"
@@ -398,4 +400,93 @@ func FuzzRestore(f *testing.F) {
 		}
 		w.wait(10 * time.Minute)
 	})
+}
+
+// TestRestartWithHoles plays the golden cases with a daemon that crashes now and then, and
+// a journal of which records are lost, or older ones have come back: nothing in that may
+// cost more than what is lost, and nothing is left in the end.
+func TestRestartWithHoles(t *testing.T) {
+	cases, _ := filepath.Glob("testdata/*/in.sip")
+	for _, in := range cases {
+		dir := filepath.Dir(in)
+		if strings.HasPrefix(filepath.Base(dir), "tcp_") {
+			continue
+		}
+		t.Run(filepath.Base(dir), func(t *testing.T) {
+			for seed := range uint64(3) {
+				restartWithHoles(t, dir, rand.New(rand.NewPCG(seed, 1)))
+			}
+		})
+	}
+}
+
+func restartWithHoles(t *testing.T, dir string, random *rand.Rand) {
+	g, steps := openGolden(t, dir)
+	j, k := newMemory(), g.world.kernel
+	g.engine.Keep(j)
+	older := make(map[uint64][]byte)
+	for _, s := range steps {
+		if s.head[0] == "adopt" {
+			return
+		}
+		g.play(t, s.head, s.text)
+		if random.IntN(3) > 0 {
+			continue
+		}
+		for _, key := range slices.Sorted(maps.Keys(older)) {
+			if random.IntN(4) == 0 {
+				j.records[key] = older[key]
+			}
+		}
+		older = maps.Clone(j.records)
+		for _, key := range slices.Sorted(maps.Keys(j.records)) {
+			if random.IntN(4) == 0 {
+				delete(j.records, key)
+			}
+		}
+		g.restart(j, slices.Concat(k.before, k.applied))
+	}
+	g.wait(24 * time.Hour)
+	if _, n := g.engine.Stats(); n.Calls+n.Mappings+n.Transactions+n.Bindings > 0 || len(g.engine.hosts) > 0 || len(j.records) > 1 {
+		t.Errorf("left: %+v, of %d hosts, %d records", n, len(g.engine.hosts), len(j.records))
+	}
+}
+
+// TestJournalIsUpToDate plays the golden cases and looks after each step whether the
+// journal knows everything as it is, and nothing else.
+func TestJournalIsUpToDate(t *testing.T) {
+	cases, _ := filepath.Glob("testdata/*/in.sip")
+	for _, in := range cases {
+		dir := filepath.Dir(in)
+		t.Run(filepath.Base(dir), func(t *testing.T) {
+			g, steps := openGolden(t, dir)
+			j := newMemory()
+			g.engine.Keep(j)
+			for i, s := range steps {
+				g.play(t, s.head, s.text)
+				if s.head[0] == "adopt" {
+					g.engine.Tick()
+				}
+				e := g.engine
+				all := []kept{e}
+				for _, b := range e.bindings {
+					all = append(all, b)
+				}
+				for _, c := range e.calls {
+					all = append(all, c)
+				}
+				for _, tr := range e.transactions {
+					all = append(all, tr)
+				}
+				for _, o := range all {
+					if want := o.appendRecord(e, nil); !bytes.Equal(j.records[o.place().key], want) {
+						t.Errorf("step %d, %s: the journal has\n%q, not\n%q", i, strings.Join(s.head, " "), j.records[o.place().key], want)
+					}
+				}
+				if len(j.records) != len(all) {
+					t.Errorf("step %d: %d records of %d objects", i, len(j.records), len(all))
+				}
+			}
+		})
+	}
 }
