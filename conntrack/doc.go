@@ -9,7 +9,8 @@
 //   - It finds the translation that a flow already has and deletes flows
 //     ([Conn.Lookup], [Conn.Select], [Conn.Delete]).
 //   - It reports UDP flows as they begin and end, with their packet and byte
-//     counts ([Conn.Watch], [EnableAccounting]).
+//     counts, and anchors that others have deleted ([Conn.Watch],
+//     [EnableAccounting]).
 //   - It tells how full the kernel's tables are ([Limits]).
 //
 // # Anchors

@@ -20,11 +20,16 @@
 // transactions (RFC 3261 section 17), which carry offers, and dialogs
 // (section 12), which have a session each.
 //
+// What the kernel cannot know of all this is written to a Journal, as one record for
+// each binding, call and transaction, so that the next process can go on with it:
+// Adopt tells its engine what is in the kernel, Restore and Resume what is in the
+// records, and Keep gives it a journal of its own.
+//
 // # Use
 //
 // An Engine is shared, a Worker belongs to one goroutine:
 //
-//	engine := nat.New(config, kernel, clock, logger)
+//	engine := nat.New(config, kernel, clock, random, logger)
 //	worker := engine.NewWorker()
 //	result := worker.Handle(&nat.Packet{...})
 //

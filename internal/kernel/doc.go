@@ -3,6 +3,7 @@
 // expectations, and it deletes the flows that must not outlive them.
 //
 // It remembers all that it has installed, so that a firewall reload which takes
-// the table away (nft flush ruleset) is repaired at once. It learns of flows by
+// the table away (nft flush ruleset), or whatever else others do to table and anchors,
+// is repaired at once. It learns of flows by
 // conntrack's events: closing a stream needs no search of the flow table.
 package kernel
