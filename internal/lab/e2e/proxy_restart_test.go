@@ -10,13 +10,13 @@ import (
 	"sipnatd/internal/lab"
 )
 
-// TestProxyRestart: registrations outlive the daemon in registration_file, and a call
-// goes on meanwhile and ends as it should.
+// TestProxyRestart: registrations outlive the daemon in registration_file, without a
+// state_dir, and a call goes on meanwhile and ends as it should.
 func TestProxyRestart(t *testing.T) {
 	t.Parallel()
 	l := proxied(t, lab.Options{Firewall: readmeFirewall(t, lab.IPTablesNFT), Phones: 2, Outside: []string{"203.0.113.10", "198.51.100.20"}})
 	file := filepath.Join(l.Dir, "registrations")
-	config := []string{"host_outbound = 203.0.113.1", "registration_file = " + file, "autosave_registrations = 1"}
+	config := []string{"host_outbound = 203.0.113.1", "registration_file = " + file, "autosave_registrations = 1", "state_dir ="}
 	daemon := l.StartProxy(config...)
 	provider := l.Outside[0].Kamailio(lab.KamailioOptions{Auth: true, RecordRoute: true})
 	alice := l.Phones[0].Baresip(lab.BaresipOptions{Registrar: provider.Addr, Outbound: throughProxy, Answer: true})
