@@ -288,11 +288,16 @@ func (e *Engine) allowPeer(b *binding, far netip.Addr, now time.Time) {
 	}
 }
 
+// registeredWith reports whether a host is a registrar of the inside party.
+func (b *binding) registeredWith(a netip.Addr) bool {
+	return slices.ContainsFunc(b.registrations, func(r registration) bool { return r.registrar == a })
+}
+
 // idlest returns the index of the peer that the inside party has sent to least
 // recently; a registrar is given up last.
 func (b *binding) idlest() int {
 	for i := len(b.peers) - 1; i >= 0; i-- {
-		if !slices.ContainsFunc(b.registrations, func(r registration) bool { return r.registrar == b.peers[i] }) {
+		if !b.registeredWith(b.peers[i]) {
 			return i
 		}
 	}

@@ -294,7 +294,9 @@ func (r *restorer) mayReopen(m *mapping) bool {
 // binding's peers.
 func (r *restorer) readmit(c *call, known map[netip.Addr]bool) {
 	for _, b := range c.bindings {
-		b.peers = slices.DeleteFunc(b.peers, func(a netip.Addr) bool { return slices.Contains(c.guests, a) && !known[a] })
+		b.peers = slices.DeleteFunc(b.peers, func(a netip.Addr) bool {
+			return slices.Contains(c.guests, a) && !known[a] && !b.registeredWith(a)
+		})
 		for _, a := range c.peers {
 			if r.opened[b] && !slices.Contains(c.guests, a) {
 				r.allowPeer(b, a, r.now)
