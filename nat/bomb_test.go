@@ -38,9 +38,10 @@ func repeat(n int, format string) string {
 // bytes of ordinary messages take, times a factor.
 func TestBombs(t *testing.T) {
 	const (
-		repeats = 7   // the fastest counts: others need the processor, too
-		steeper = 3.2 // twice the parts may take so many times the time
-		dearer  = 40  // a byte may take so many times the time of one of an INVITE
+		repeats  = 7   // the fastest counts: others need the processor, too
+		attempts = 5   // what is really slow is slow each time
+		steeper  = 3.2 // twice the parts may take so many times the time
+		dearer   = 40  // a byte may take so many times the time of one of an INVITE
 	)
 	fastest := func(crowded bool, message []byte) time.Duration {
 		best := time.Hour
@@ -94,13 +95,15 @@ func TestBombs(t *testing.T) {
 			}
 			const half, whole = 480, 960 // of the 1000 headers or parts of SDP that there may be
 			small, large := build(half), build(whole)
-			a, b := fastest(c.crowded, small), fastest(c.crowded, large)
-			if ratio := float64(b) / float64(a); ratio > steeper {
-				t.Errorf("%d parts take %v, %d take %v: %.1f times as long", half, a, whole, b, ratio)
+			var ratio, times float64
+			for range attempts {
+				a, b := fastest(c.crowded, small), fastest(c.crowded, large)
+				ratio, times = float64(b)/float64(a), float64(b)/float64(len(large))/perByte
+				if ratio <= steeper && times <= dearer {
+					return
+				}
 			}
-			if times := float64(b) / float64(len(large)) / perByte; times > dearer {
-				t.Errorf("%d bytes take %v, %.0f times what ordinary ones do", len(large), b, times)
-			}
+			t.Errorf("%d parts take %.1f times as long as %d, a byte %.0f times as long as an ordinary one", whole, ratio, half, times)
 		})
 	}
 }
