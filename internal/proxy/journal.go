@@ -110,6 +110,9 @@ func (d *dialogs) clock(t time.Time) uint64 {
 	return uint64(d.began.Add(t.Sub(d.began)).UnixNano())
 }
 
+// longestText is what appendText can write, in bytes.
+const longestText = 1<<16 - 1
+
 func appendText(b, text []byte) []byte {
 	return append(binary.LittleEndian.AppendUint16(b, uint16(len(text))), text...)
 }

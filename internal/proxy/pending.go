@@ -56,7 +56,7 @@ func (r *relay) await() {
 	if r.face.Side == Outside {
 		most /= 2
 	}
-	if p.pending.size+len(r.msg.Raw) > most || p.pending.relays[key] != nil || key == 0 {
+	if p.pending.size+len(r.msg.Raw) > most || len(r.msg.Raw) > longestText || p.pending.relays[key] != nil || key == 0 {
 		return
 	}
 	if r.began.IsZero() {
@@ -101,7 +101,11 @@ func (r *relay) put() {
 		spent = binary.LittleEndian.AppendUint64(spent, n)
 	}
 	b = appendText(b, spent)
-	b = appendText(b, r.reasons)
+	reasons := r.reasons
+	if len(reasons) > longestText {
+		reasons = nil
+	}
+	b = appendText(b, reasons)
 	d.record = appendText(b, r.msg.Raw)
 	d.journal.Put(r.key, d.record)
 }
