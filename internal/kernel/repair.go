@@ -203,10 +203,11 @@ func (k *Kernel) putAll(now time.Time) (err error) {
 }
 
 // want puts all elements that should be there into the batch, and calls more after each
-// mapping. The guard of a closed stream comes first: its endpoint may have another one.
+// mapping. The guard of a closed stream is left to the next one of its endpoint, if there
+// is one: put in before that one's sources it would drop what they send meanwhile.
 func (k *Kernel) want(now time.Time, more func()) {
 	for _, e := range k.closing {
-		if left := e.end.Sub(now); e.stream && left > 0 {
+		if left := e.end.Sub(now); e.stream && left > 0 && (k.inside[e.inside] == nil || k.inside[e.inside].closed) {
 			k.elements.KeepGuard(e.inside, left)
 			more()
 		}

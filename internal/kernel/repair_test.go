@@ -157,3 +157,32 @@ func TestTellChange(t *testing.T) {
 		t.Errorf("%d lines are told:\n%s", n, &log)
 	}
 }
+
+// TestGuardComesWithSources: an endpoint whose stream has just been closed has another
+// one when the table is put back. The guard is not there before those who may pass it.
+func TestGuardComesWithSources(t *testing.T) {
+	k, _, _ := newFake(t)
+	inside := netip.MustParseAddrPort("10.0.0.10:4000")
+	for i, public := range []string{"203.0.113.1:7070", "203.0.113.1:7080"} {
+		c := nat.Change{Verb: nat.OpenStream, Inside: inside, Public: netip.MustParseAddrPort(public), Lease: time.Minute}
+		allow := c
+		allow.Verb, allow.Far = nat.AllowSource, netip.MustParseAddrPort("198.51.100.20:0")
+		if err := k.Apply([]nat.Change{c, allow}); err != nil {
+			t.Fatal(err)
+		}
+		if i == 0 {
+			c.Verb = nat.CloseStream
+			if err := k.Apply([]nat.Change{c}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	k.elements.Reset()
+	k.want(time.Now(), func() {
+		batch := k.elements.String()
+		k.elements.Reset()
+		if strings.Contains(batch, "guarded") != strings.Contains(batch, "sources") {
+			t.Errorf("put in at once:\n%s", batch)
+		}
+	})
+}
