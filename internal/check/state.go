@@ -32,6 +32,9 @@ func stateDir(cfg *config.Config, usable func(state.Config) error) Finding {
 		if uid, gid, err := privilege.Account(cfg.User); err == nil { // account judges it
 			where.UID, where.GID = uid, gid
 		}
+	} else if uid := ownerOf(cfg.StateDir); uid > 0 { // whom a service manager starts it as
+		where.UID = uid
+		f.Text += fmt.Sprintf(" if it is started as user %d", uid)
 	}
 	err := usable(where)
 	if err == nil {
@@ -53,4 +56,13 @@ func stateDir(cfg *config.Config, usable func(state.Config) error) Finding {
 		f.Remedy = fmt.Sprintf("chown %s %[2]s && chmod 700 %[2]s", owner, cfg.StateDir)
 	}
 	return f
+}
+
+// ownerOf is -1 for what is not there.
+func ownerOf(path string) int {
+	var stat unix.Stat_t
+	if unix.Stat(path, &stat) != nil {
+		return -1
+	}
+	return int(stat.Uid)
 }
