@@ -98,7 +98,7 @@ test-packages:
 	@scripts/test-packages
 
 # The kernel tests and the main end-to-end tests (E2E_RUN) again, on Debian's stock
-# kernels under qemu: about five minutes for each kernel, on two cores.
+# kernels under qemu: a quarter of an hour for each kernel, on two cores.
 .PHONY: test-vm
 test-vm: build
 	@echo "=== kernel and end-to-end tests, on stock Linux $(VM_KERNELS)"

@@ -174,9 +174,9 @@ func checkSDPEdit(t *testing.T, raw []byte) {
 // manyWords is an o= line with more than six words, one of which may be empty.
 var manyWords = regexp.MustCompile(`(?m)^o=[^ \r\n]*( +[^ \r\n]+){5} `)
 
-// splitWords is an o= line with a CR in it, which pion takes for a blank in some places
+// splitWords is an o= or c= line with a CR in it, which pion takes for a blank in some places
 // and for the end in others.
-var splitWords = regexp.MustCompile(`(?m)^o=.*\r[^\n]`)
+var splitWords = regexp.MustCompile(`(?m)^[oc]=.*\r[^\n]`)
 
 // checkOracle compares what pion reads before and after the edit of raw,
 // which it accepts.
