@@ -131,6 +131,21 @@ func (w *world) call() {
 	w.send(provider, phoneA, answerA)
 }
 
+// hangUp has the call end, and waits until its transactions are forgotten.
+func (w *world) hangUp() {
+	w.send(phoneA, provider, byeA)
+	w.send(provider, phoneA, byeAnswerA)
+	w.wait(time.Minute)
+}
+
+// nothingLeft looks for records of an ended call.
+func nothingLeft(t *testing.T, j *memory) {
+	t.Helper()
+	if n := len(j.records); n > 2 { // the engine and its binding
+		t.Errorf("%d records are left", n)
+	}
+}
+
 // TestRestartKeepsGuard: a call that is taken over asks the kernel for what it has,
 // and for nothing to be opened or closed.
 func TestRestartKeepsGuard(t *testing.T) {
@@ -149,15 +164,11 @@ func TestRestartKeepsGuard(t *testing.T) {
 		}
 	}
 	w.changes()
-	w.send(phoneA, provider, byeA)
-	w.send(provider, phoneA, byeAnswerA)
+	w.hangUp()
 	if got := w.changes(); strings.Count(got, "close stream") != 2 {
 		t.Errorf("after BYE:\n%s", got)
 	}
-	w.wait(time.Minute)
-	if n := len(j.records); n > 2 { // the engine and its binding
-		t.Errorf("%d records are left", n)
-	}
+	nothingLeft(t, j)
 }
 
 // TestCallEndsWithoutJournal: between a failed write and the next whole one there is no
@@ -168,14 +179,10 @@ func TestCallEndsWithoutJournal(t *testing.T) {
 	w.engine.Keep(j)
 	w.call()
 	w.engine.Keep(nil)
-	w.send(phoneA, provider, byeA)
-	w.send(provider, phoneA, byeAnswerA)
-	w.wait(time.Minute)
+	w.hangUp()
 	*j = *newMemory()
 	w.engine.Keep(j)
-	if n := len(j.records); n > 2 { // the engine and its binding
-		t.Errorf("%d records are left", n)
-	}
+	nothingLeft(t, j)
 }
 
 // TestRestartForgetsInvite: a call whose INVITE is forgotten already leaves nothing in
@@ -190,12 +197,8 @@ func TestRestartForgetsInvite(t *testing.T) {
 	if did := w.restart(j, w.kernel.before); did.Calls != 1 || did.Transactions != 0 {
 		t.Errorf("taken over: %+v", did)
 	}
-	w.send(phoneA, provider, byeA)
-	w.send(provider, phoneA, byeAnswerA)
-	w.wait(time.Minute)
-	if n := len(j.records); n > 2 { // the engine and its binding
-		t.Errorf("%d records are left", n)
-	}
+	w.hangUp()
+	nothingLeft(t, j)
 }
 
 // TestRestartAmidBye: the process was killed when the end of a dialog was written down,
