@@ -20,9 +20,8 @@ type Journal interface {
 type kept interface {
 	// place returns the object's own place in the journal.
 	place() *saved
-	// appendRecord appends what the journal is to know, or nothing where the record
-	// is to go.
-	appendRecord(e *Engine, to []byte) []byte
+	// appendRecord appends what the journal is to know.
+	appendRecord(to []byte) []byte
 }
 
 // saved is the place of one object in the journal.
@@ -53,10 +52,6 @@ func (e *Engine) touchAll(c *call) {
 // strike takes the record of an object that is no more out of the journal.
 func (e *Engine) strike(s *saved) {
 	s.gone = true
-	e.unsave(s)
-}
-
-func (e *Engine) unsave(s *saved) {
 	if s.key != 0 && e.journal != nil { // Keep counts the keys anew
 		e.journal.Delete(s.key)
 		e.flushDue = true
@@ -69,19 +64,13 @@ func (e *Engine) unsave(s *saved) {
 // after a crash; what only the journal knows is put into the kernel by the next
 // process.
 func (e *Engine) save() {
-	for i := 0; i < len(e.touched); i++ { // a record that goes may touch another
-		o := e.touched[i]
-		e.touched[i] = nil
+	for _, o := range e.touched {
 		s := o.place()
 		s.touched = false
 		if s.gone {
 			continue
 		}
-		e.record = o.appendRecord(e, e.record[:0])
-		if len(e.record) == 0 {
-			e.unsave(s)
-			continue
-		}
+		e.record = o.appendRecord(e.record[:0])
 		sum := siphash.Hash(e.secret[0], e.secret[1], e.record)
 		if s.key != 0 && s.sum == sum {
 			continue
@@ -94,6 +83,7 @@ func (e *Engine) save() {
 		e.journal.Put(s.key, e.record)
 		e.flushDue = true
 	}
+	clear(e.touched)
 	e.touched = e.touched[:0]
 	if e.flushDue {
 		e.flushDue = false
@@ -107,24 +97,17 @@ func (e *Engine) save() {
 func (e *Engine) Keep(j Journal) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.keep(j)
-}
-
-func (e *Engine) keep(j Journal) {
-	if j == nil {
-		e.journal = nil
-		clear(e.touched)
-		e.touched = e.touched[:0]
+	clear(e.touched)
+	e.touched = e.touched[:0]
+	if e.journal = j; j == nil {
 		return
 	}
-	e.journal, e.lastKey = j, 0
+	e.lastKey = 0
 	again := func(o kept) {
 		s := o.place()
 		s.key, s.touched = 0, false
 		e.touch(o)
 	}
-	clear(e.touched)
-	e.touched = e.touched[:0]
 	again(e)
 	for _, b := range e.bindings {
 		again(b)

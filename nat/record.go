@@ -183,7 +183,7 @@ func (r *reader) endpoint() netip.AddrPort {
 // place and appendRecord make the engine's own record.
 func (e *Engine) place() *saved { return &e.saved }
 
-func (e *Engine) appendRecord(_ *Engine, to []byte) []byte {
+func (e *Engine) appendRecord(to []byte) []byte {
 	w := writer(to)
 	w.byte(recordEngine)
 	w.number(recordVersion)
@@ -201,7 +201,7 @@ func (b *binding) place() *saved { return &b.saved }
 
 // appendRecord leaves out whom the phone has sent to, and when: the kernel knows the
 // first, and the second changes with every message.
-func (b *binding) appendRecord(_ *Engine, to []byte) []byte {
+func (b *binding) appendRecord(to []byte) []byte {
 	w := writer(to)
 	w.byte(recordBinding)
 	w.endpoint(b.inside)
@@ -233,7 +233,7 @@ func (r *reader) readBinding() *binding {
 func (t *transaction) place() *saved { return &t.saved }
 
 // appendRecord leaves out when the transaction ends: each repetition moves that.
-func (t *transaction) appendRecord(_ *Engine, to []byte) []byte {
+func (t *transaction) appendRecord(to []byte) []byte {
 	w := writer(to)
 	w.byte(recordTransaction)
 	w.fixed(t.key.id)
@@ -295,7 +295,7 @@ func (r *reader) readTransaction() (rec transactionRecord) {
 
 func (c *call) place() *saved { return &c.saved }
 
-func (c *call) appendRecord(_ *Engine, to []byte) []byte {
+func (c *call) appendRecord(to []byte) []byte {
 	w := writer(to)
 	w.byte(recordCall)
 	w.fixed(c.key.id)

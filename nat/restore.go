@@ -45,6 +45,15 @@ type backlog struct {
 	shift  time.Duration
 }
 
+// rank orders records: the engine's own first, and bindings before the calls over them,
+// which come before their transactions.
+func (b *backlog) rank() int {
+	if len(b.record) == 0 {
+		return -1
+	}
+	return bytes.IndexByte([]byte{recordEngine, recordBinding, recordCall, recordTransaction}, b.record[0])
+}
+
 // Resume goes on where the process ended that has left the records given to Restore:
 // calls hold their streams again, and what the kernel has lost of them meanwhile is
 // put back. whole says that no record is missing: a stream that no call holds is then
@@ -60,19 +69,10 @@ func (e *Engine) Resume(whole bool) (did Restored) {
 		r.did.Unreadable = len(all)
 		all = nil
 	}
-	// The engine's own first, bindings before the calls over them.
-	for _, kind := range []byte{recordEngine, recordBinding, recordCall, recordTransaction} {
-		for i := range all {
-			if len(all[i].record) > 0 && all[i].record[0] == kind {
-				r.reader = reader{rest: all[i].record[1:], shift: all[i].shift}
-				r.restore(kind)
-			}
-		}
-	}
-	for i := range all {
-		if len(all[i].record) == 0 || !bytes.ContainsRune([]byte{recordEngine, recordBinding, recordCall, recordTransaction}, rune(all[i].record[0])) {
-			r.did.Unreadable++
-		}
+	slices.SortStableFunc(all, func(a, b backlog) int { return cmp.Compare(a.rank(), b.rank()) })
+	for _, b := range all {
+		r.reader = reader{rest: b.record, shift: b.shift}
+		r.restore()
 	}
 	e.commit(r.now)
 	for _, c := range e.calls {
@@ -119,8 +119,8 @@ type begun struct {
 	serial uint64
 }
 
-func (r *restorer) restore(kind byte) {
-	switch kind {
+func (r *restorer) restore() {
+	switch r.byte() {
 	case recordEngine:
 		r.restoreEngine()
 	case recordBinding:
@@ -134,6 +134,8 @@ func (r *restorer) restore(kind byte) {
 		}
 	case recordTransaction:
 		r.restoreTransaction()
+	default:
+		r.bad = true
 	}
 	if r.bad {
 		r.did.Unreadable++
@@ -141,10 +143,10 @@ func (r *restorer) restore(kind byte) {
 }
 
 func (r *restorer) restoreEngine() {
-	version := r.number()
+	r.number() // the version, which foreign has compared
 	secret := [2]uint64{r.fixed(), r.fixed()}
 	formerly := r.addrs()
-	if r.bad = r.bad || version != recordVersion; r.bad {
+	if r.bad {
 		return
 	}
 	r.secret = secret

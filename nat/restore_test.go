@@ -482,7 +482,7 @@ func TestJournalIsUpToDate(t *testing.T) {
 					all = append(all, tr)
 				}
 				for _, o := range all {
-					if want := o.appendRecord(e, nil); !bytes.Equal(j.records[o.place().key], want) {
+					if want := o.appendRecord(nil); !bytes.Equal(j.records[o.place().key], want) {
 						t.Errorf("step %d, %s: the journal has\n%q, not\n%q", i, strings.Join(s.head, " "), j.records[o.place().key], want)
 					}
 				}

@@ -124,13 +124,7 @@ func TestAddressChange(t *testing.T) {
 			d.bob.Reply(seen, 200)
 			d.Inside.WaitSIP(mark, lab.Status(200, "OPTIONS"))
 
-			d.exchange("INVITE", d.alice, d.bob, d.alice.sdp(), d.bob.sdp())
-			if d.announced() != rtp {
-				t.Errorf("media is announced at %v, want %v", d.announced(), rtp)
-			}
-			heard := d.converse()
-			d.audible()
-			heard()
+			d.renew(rtp)
 			d.hangUp(d.bob, d.alice)
 			d.register()
 			d.incoming().call()
@@ -139,6 +133,19 @@ func TestAddressChange(t *testing.T) {
 			}
 		})
 	}
+}
+
+// renew has the phone renew its offer, in which its media is at rtp now, and both hear
+// each other there.
+func (d *duo) renew(rtp netip.AddrPort) {
+	d.T.Helper()
+	d.exchange("INVITE", d.alice, d.bob, d.alice.sdp(), d.bob.sdp())
+	if d.announced() != rtp {
+		d.T.Errorf("media is announced at %v, want %v", d.announced(), rtp)
+	}
+	heard := d.converse()
+	d.audible()
+	heard()
 }
 
 // TestAddressChangeProxied is TestAddressChange for a phone that uses the firewall as
@@ -156,13 +163,7 @@ func TestAddressChangeProxied(t *testing.T) {
 	offline(d.Lab, "ppp0")
 	online(d.Lab, "ppp0", nextAddr)
 	daemon.WaitLine("moved to the new outside address.*bindings=0 streams=2 calls=1", lab.Moment())
-	d.exchange("INVITE", d.alice, d.bob, d.alice.sdp(), d.bob.sdp())
-	if d.announced() != rtp {
-		t.Errorf("media is announced at %v, want %v", d.announced(), rtp)
-	}
-	heard := d.converse()
-	d.audible()
-	heard()
+	d.renew(rtp)
 	d.hangUp(d.alice, d.bob)
 	d.call()
 }
